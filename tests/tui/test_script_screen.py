@@ -64,7 +64,6 @@ REFUSED = {
     ":optimizer=adam": "made its optimizers itself",
     ":seed=1": "draws its random numbers itself",
     ":0.weight.requires_grad=False": "freezes its parameters itself",
-    ":surface": "only the script can call its forward",
     ":model spiral": "this screen leads one script",
     ":fB": "none can be forced",
     ":export run.py": "a script is its own file already",
@@ -86,7 +85,7 @@ async def test_what_a_script_cannot_do_is_refused_with_the_reason_and_offered_no
             assert not keys.startswith(":") or keys[1:] not in offered
         words = [each.word for each in shown.app.main.prompt_actions.offer("")[1]]
         assert {"lr=", "run ", "watch ", "export ", "inside", "@0"} <= set(words)
-        assert not {"optimizer=", "seed=", "veil", "surface ", "model ", "B", "fbsz"} & set(words)
+        assert not {"optimizer=", "seed=", "veil", "model ", "B", "fbsz"} & set(words)
         assert [each.line for each in shown.app.main.prompt_actions.offer("b")[1][:1]] == [
             "run on to the next backward"
         ]

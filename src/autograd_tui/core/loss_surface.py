@@ -64,6 +64,7 @@ class LossSurface:
     measured_rows: int = ROWS  # those after them are to come
     frame: int | None = None  # at which all other parameters are held still; None where there are no others
     path: Path | None = None  # where training stood on it, as far as that was seen; None: the history has it
+    is_followed: bool = True  # whether the path goes on as training does
 
     def contains(self, x: float, y: float) -> bool:
         """Return whether a point lies within the grid."""

@@ -20,7 +20,7 @@ from autograd_tui.core.replay_check import ReplayChecker
 from autograd_tui.core.run_observer import Progress
 from autograd_tui.core.tensor_stats import StatsLayout
 from autograd_tui.engine.replay.replayer import Replayer
-from autograd_tui.engine.surface_slice import LossAt, PlaneAxes, Point, SurfaceSlice, ValueAxes, last_step
+from autograd_tui.engine.surface_slice import Axes, LossAt, PlaneAxes, Point, SurfaceSlice, ValueAxes, last_step
 from autograd_tui.engine.training.state import TrainingState
 from autograd_tui.engine.training.trainer import Trainer
 from autograd_tui.engine.training.user_code import Silence
@@ -73,10 +73,13 @@ class SurfaceSampler:
         with self._trainer.borrow_state() as state, silenced():
             if step is not None:
                 plane = PlaneAxes(state, step)
-                wanted = SurfaceSlice(state, plane, self._trainer.frame, branch=branch, path=plane.path_of(step))
+                axes: Axes = plane
+                path = plane.path_of(step)
             else:
                 assert isinstance(choice, tuple)
-                wanted = SurfaceSlice(state, ValueAxes(state, choice), self._trainer.frame, branch=branch)
+                axes, path = ValueAxes(state, choice), None
+            loss = LossAt(state, axes.mover, axes.origin, dtype=None)
+            wanted = SurfaceSlice(axes, loss, self._trainer.frame.index, branch=branch, path=path)
         self._off, self._slice = False, wanted
 
     def give_up(self) -> str | None:

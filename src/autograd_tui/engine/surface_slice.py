@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import hypot, isfinite, nan
@@ -11,7 +11,7 @@ from time import perf_counter
 from typing import Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from autograd_tui.core.command import Phase
 from autograd_tui.core.errors import Refused
@@ -36,7 +36,7 @@ DIRECTION_SEED = 0  # of the random direction, so that it is always the same one
 
 Point = tuple[float, float]
 Move = Callable[[float, float], None]  # sets the parameters of a copy to a point
-Params = dict[str, nn.Parameter]
+Params = Mapping[str, Tensor]
 
 
 class LossAt:
@@ -86,6 +86,34 @@ class LossAt:
         return repeated == expected * 2 and bool(torch.equal(noise, torch.get_rng_state()))
 
 
+class PointLoss(Protocol):
+    """The loss at points of a plane."""
+
+    def __call__(self, x: float, y: float) -> float:
+        """Return the loss at a point, NaN where there is none."""
+
+    def or_raise(self, x: float, y: float) -> float:
+        """Return the loss at a point; raises where there is none."""
+
+    def put_back(self) -> None:
+        """Put back what the forwards have left elsewhere."""
+
+
+class Parameters(Protocol):
+    """The parameters that a plane is laid through."""
+
+    @property
+    def params(self) -> Mapping[str, Tensor]:
+        """All parameters by name, each once."""
+
+    @property
+    def names(self) -> Mapping[str, str]:
+        """The first name of each parameter, by each of its names."""
+
+    def param(self, name: str) -> Tensor:
+        """Return a parameter; raises Refused where there is none."""
+
+
 class Axes(Protocol):
     """The plane that is measured."""
 
@@ -108,7 +136,7 @@ class ValueAxes:
 
     zero = (COARSE_COLUMNS // 2, COARSE_ROWS // 2)
 
-    def __init__(self, state: TrainingState, names: tuple[str, str]) -> None:
+    def __init__(self, state: Parameters, names: tuple[str, str]) -> None:
         """Raises Refused where there are no such values."""
         self.names = names
         places = [_place(state, name) for name in names]
@@ -171,9 +199,9 @@ class PlaneAxes:
     origin = (0.0, 0.0)
     zero = (2, COARSE_ROWS // 2)
 
-    def __init__(self, state: TrainingState, step: StepDirection) -> None:
+    def __init__(self, state: Parameters, step: StepDirection) -> None:
         """Raises Refused where the step has no direction."""
-        self._base = {name: param.detach().clone() for name, param in state.params.items() if _can_move(param)}
+        self._base = {name: param.detach().clone() for name, param in state.params.items() if can_move(param)}
         self._along = {name: step.after[name] - step.before[name] for name in self._base}
         length = hypot(*(float(torch.linalg.vector_norm(each).item()) for each in self._along.values()))
         if not isfinite(length):
@@ -254,20 +282,14 @@ def last_step(trainer: Trainer, replayer: Replayer, checker: ReplayChecker) -> S
 class SurfaceSlice:
     """One plane and what is measured of it: coarse at first, then finer as far as there is time.
 
-    It has its own copies of the model, the batch and the random state of the frame that it begins at. So it can go on
-    between the commands of a run, whatever those change.
+    The loss has its own copies of the model, the batch and the random state of the frame that it begins at. So it can
+    go on between the commands of a run, whatever those change.
     """
 
     def __init__(
-        self,
-        state: TrainingState,
-        axes: Axes,
-        frame: Frame,
-        *,
-        branch: Branch | None,
-        path: Path | None = None,
+        self, axes: Axes, loss: PointLoss, frame: int, *, branch: Branch | None = None, path: Path | None = None
     ) -> None:
-        """Begin at a frame, inside the state's global state; raises Refused where the model has no surface.
+        """Begin at a frame, given by its index; raises Refused where there is no loss.
 
         branch: the run that was left last. path: what is known of it already.
         """
@@ -276,10 +298,10 @@ class SurfaceSlice:
         self.complete = False  # at least coarsely
         self.finished = False
         self._path = path or Path()
-        self._frame = frame.index
+        self._frame = frame
         self._left = branch.number if branch else 0  # the last run that was left
         self._seen: tuple[int, int, int] | None = None
-        self._loss = LossAt(state, axes.mover, axes.origin, dtype=None)
+        self._loss = loss
         self._loss.or_raise(*axes.origin)
         self._done, self._of = 0, COARSE_COLUMNS * COARSE_ROWS
         self._seconds = 0.0
@@ -389,7 +411,7 @@ def _with_means(row: array[float]) -> array[float]:
     return wide
 
 
-def _place(state: TrainingState, name: str) -> tuple[str, tuple[int, ...]]:
+def _place(state: Parameters, name: str) -> tuple[str, tuple[int, ...]]:
     """Return a parameter's first name and the index of one of its values; raises Refused where there is none."""
     target, bracket, at = name.partition("[")
     param = state.param(target)
@@ -399,12 +421,13 @@ def _place(state: TrainingState, name: str) -> tuple[str, tuple[int, ...]]:
         raise Refused(f"{target} has {param.numel():,} values: name one of them, as in {target}[{example}].")
     if len(index) != param.dim() or not all(i < n for i, n in zip(index, param.shape, strict=True)):
         raise Refused(f"{name} does not exist: {target} has shape {tuple(param.shape)}, counted from 0.")
-    if not _can_move(param):
+    if not can_move(param):
         raise Refused(f"{target} holds no floating-point numbers in plain memory, so a surface cannot be over it.")
     return state.names[target], index
 
 
-def _can_move(param: Tensor) -> bool:
+def can_move(param: Tensor) -> bool:
+    """Return whether a parameter's values can be moved to points of a plane."""
     return param.is_floating_point() and param.layout is torch.strided and not param.is_meta
 
 
@@ -416,7 +439,7 @@ def _usual_size(param: Tensor, index: tuple[int, ...]) -> float:
 
 
 def _copies(state: TrainingState) -> dict[str, Tensor]:
-    return {name: param.detach().clone() for name, param in state.params.items() if _can_move(param)}
+    return {name: param.detach().clone() for name, param in state.params.items() if can_move(param)}
 
 
 def _random_direction(weights: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import torch
 
@@ -39,6 +39,8 @@ from autograd_tui.engine.script.agent_messages import (
     SeamsOff,
     Snapshot,
     Stop,
+    SurfaceOrder,
+    SurfaceSoFar,
     TerminalBack,
     WantsTerminal,
 )
@@ -409,13 +411,15 @@ class Agent:
                 from autograd_tui.engine.script.repro_writer import write_repro
 
                 return write_repro(self.phases, path)
+            case "surface", (order,) if self._snapshots.is_copy:
+                self._measure_surface(order)
         raise Refused(f"{ask.what} cannot be had of a script yet.")
 
     def _check_gradient(self, order: GradientOrder) -> Any:
         """Have copies of this process make the forward that comes next, again and again."""
         if reason := why_not():
             raise Refused(f"the forward cannot be made again: {reason}.")
-        from autograd_tui.engine.script import repeated_forward
+        from autograd_tui.engine.script import repeated_gradcheck
 
         def tell(measured: Measured) -> None:
             self._send(measured)
@@ -424,7 +428,32 @@ class Agent:
             return not self.is_paused and self._connection is not None and not self._connection.poll(0)
 
         with children_unheard():
-            return repeated_forward.check_gradient(self, order, tell, is_wanted)
+            return repeated_gradcheck.check_gradient(self, order, is_wanted, tell)
+
+    def _measure_surface(self, order: SurfaceOrder) -> NoReturn:
+        """Have copies of this process make the forward that comes next; the first answer is followed by others.
+
+        This process is a copy too, and ends with that, or where nobody reads it any more.
+        """
+        if reason := why_not():
+            raise Refused(f"the forward cannot be made again: {reason}.")
+        from autograd_tui.engine.script import repeated_surface
+
+        assert self._connection is not None
+        connection, has_answered = self._connection, False
+
+        def tell(so_far: SurfaceSoFar) -> None:
+            nonlocal has_answered
+            self._send(so_far if has_answered else Answer(so_far))
+            has_answered = True
+
+        with children_unheard():
+            try:
+                repeated_surface.measure_surface(self, order, lambda: not connection.poll(0), tell)
+            except Refused:
+                if not has_answered:
+                    raise
+        os._exit(0)
 
     def _send_setting(self, command: Command, carry_out: Callable[[], None]) -> None:
         """Carry out a setting and send its frame, at which the script is held now."""

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from autograd_tui.core.command import Command
 from autograd_tui.core.history import Series
+from autograd_tui.core.loss_surface import LossSurface
 from autograd_tui.core.phase_order import Goal
 from autograd_tui.core.trace import Trace
 from autograd_tui.core.watchpoint import FiredWatchpoint, Watchpoint
@@ -89,6 +90,17 @@ class Measured:
 
 
 @dataclass(frozen=True, slots=True)
+class SurfaceSoFar:
+    """What is measured of a surface; `done` of `of` are the points of its present grid."""
+
+    surface: LossSurface | None
+    done: int
+    of: int
+    is_complete: bool = False  # at least coarsely
+    is_finished: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """What an Ask came to: a value, or a sentence that says why not."""
 
@@ -128,7 +140,7 @@ class Ask:
     """Ask something of the held script; it answers with an Answer, and stays held."""
 
     stop: int
-    what: Literal["set", "inspect", "trace", "check_gradient", "snapshot", "latest_forward", "repro"]
+    what: Literal["set", "inspect", "trace", "check_gradient", "surface", "snapshot", "latest_forward", "repro"]
     arguments: tuple[Any, ...] = ()
 
 
@@ -140,6 +152,17 @@ class GradientOrder:
     forward: int  # the index of its event
     loss: float | None  # that it had; None where that is not known
     index: int  # of the frame that was looked at
+
+
+@dataclass(frozen=True, slots=True)
+class SurfaceOrder:
+    """Of what forward the loss is to be measured around its parameters, and over what."""
+
+    values: tuple[str, str] | None  # None: the plane of the step that follows it, and a random direction
+    forward: int  # the index of its event
+    loss: float | None  # that it had; None where that is not known
+    step: int  # the index of the step's event; 0 where values are given
+    iteration: int
 
 
 @dataclass(frozen=True, slots=True)

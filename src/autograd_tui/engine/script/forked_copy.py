@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import torch
 
 from autograd_tui.core.errors import Refused
-from autograd_tui.engine.script.agent_messages import Measured
+from autograd_tui.engine.script.agent_messages import Measured, SurfaceSoFar
 from autograd_tui.engine.script.snapshot import forking
 from autograd_tui.engine.training.user_code import in_words
 
@@ -85,7 +85,7 @@ class ForkedCopy:
         is_wanted: Callable[[], bool],
         *,
         seconds: float | None = None,
-        on_progress: Callable[[Measured], None] | None = None,
+        on_progress: Callable[[Any], None] | None = None,
     ) -> Any:
         """Return what the copy has to say, which may be a Failure; it has ended then.
 
@@ -96,12 +96,12 @@ class ForkedCopy:
             while True:
                 if self._connection.poll(POLL_SECONDS):
                     message = pickle.loads(self._connection.recv_bytes())
-                    if not isinstance(message, Measured):
+                    if not isinstance(message, (Measured, SurfaceSoFar)):
                         return message
                     if on_progress is not None:
                         on_progress(message)
                 if not is_wanted():
-                    raise Refused("the gradient check was given up.")
+                    raise Refused("what was to be measured was given up.")
                 if deadline is not None and monotonic() > deadline:
                     raise Refused(f"the forward, made again, did not come to its backward within {seconds:.0f} s.")
         except (EOFError, OSError):

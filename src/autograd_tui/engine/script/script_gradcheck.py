@@ -18,11 +18,64 @@ from autograd_tui.engine.script.script_timeline import ScriptTimeline
 EVENTS_BEFORE_LOSS = 8  # within which a forward that can be made again has begun
 
 
-class ScriptGradChecker:
-    """Asks the script's process before a forward for a check, which forks copies of itself that make the forward."""
+class ForwardFinder:
+    """Finds the forwards of a script that can be made again, and takes the script to before one."""
 
     def __init__(self, client: AgentClient, timeline: ScriptTimeline, rewinder: ScriptRewinder) -> None:
         self._client, self._timeline, self._rewinder = client, timeline, rewinder
+
+    @property
+    def settings(self) -> list[int]:
+        """The frames that something which the user has set led to: no copy sets that by itself."""
+        return [index for index, _ in self._timeline.branch.settings]
+
+    def stored(self, index: int) -> Frame | None:
+        """Return frame `index`, None where it is not stored."""
+        frame = self._client.run.frame
+        return frame if frame.index == index else self._timeline.frames.get(index)
+
+    def loss(self, forward: int) -> float | None:
+        """Return the loss of a forward, None where that is not known."""
+        losses = self._timeline.branch.history.loss
+        return next((losses.values[at] for at, each in enumerate(losses.indices) if each == forward), None)
+
+    def last_forward(self, index: int) -> int:
+        """Return the index of the last forward whose backward has ended by frame `index`; see `last_forward`."""
+        return last_forward(self.stored, self._timeline.branch.history.loss, index)
+
+    def last_of(self, name: str, index: int) -> Frame | None:
+        """Return the frame of the last call of a kind up to frame `index`, None where there is none that is stored."""
+        while index and (frame := self.stored(index)) is not None:
+            skipped = frame.script is not None and frame.script.skipped
+            if frame.command is not None and frame.command.name == name and not skipped:
+                return frame
+            index -= 1
+        return None
+
+    @contextmanager
+    def standing_before(self, forward: int, name: str | None = None) -> Iterator[None]:
+        """Take the script back to before a forward began, while the block runs; where parameter `name` was known."""
+        client = self._client
+        first = max([forward - EVENTS_BEFORE_LOSS, *(each for each in self.settings if each < forward), 0])
+        starts = [each for each in range(first, forward) if self._rewinder.leads_to(each)]
+        if not starts:
+            why = client.no_snapshot or "no copy of the script is kept from before it"
+            raise Refused(f"the forward of frame {forward} cannot be made again: {why}.")
+        frames = [(each, self.stored(each)) for each in starts]
+        starts = [each for each, frame in frames if frame is None or name is None or name in frame.params.layout.names]
+        if not starts:
+            raise Refused(f"{name} was not known before the forward of frame {forward}, which was its first one.")
+        with self._rewinder.visiting(starts[0]):
+            if client.run.frame.index != starts[0]:
+                raise Refused("what was to be measured was given up.")
+            yield
+
+
+class ScriptGradChecker:
+    """Asks the script's process before a forward for a check, which forks copies of itself that make the forward."""
+
+    def __init__(self, client: AgentClient, finder: ForwardFinder) -> None:
+        self._client, self._finder = client, finder
         self.watch: Watch = lambda progress: True
 
     def check_gradient(self, index: int, name: str, stopped: Callable[[], bool]) -> GradCheck:
@@ -30,45 +83,15 @@ class ScriptGradChecker:
 
         Raises Refused where there is none, its forward cannot be made again, or the check is given up.
         """
-        losses = self._timeline.branch.history.loss
-        forward = last_forward(self._stored, losses, index)
-        loss = next((losses.values[at] for at, each in enumerate(losses.indices) if each == forward), None)
+        forward = self._finder.last_forward(index)
 
         def tell(measured: Measured) -> None:
             self.watch(Progress(measured.done, measured.of, gradient=f"{name}.grad"))
 
-        with self._before(forward, name):
-            order = GradientOrder(name, forward, loss, index)
+        with self._finder.standing_before(forward, name):
+            order = GradientOrder(name, forward, self._finder.loss(forward), index)
             check: GradCheck = self._client.ask("check_gradient", order, tell=tell, stopped=stopped)
             return check
-
-    def _stored(self, index: int) -> Frame | None:
-        frame = self._client.run.frame
-        return frame if frame.index == index else self._timeline.frames.get(index)
-
-    @contextmanager
-    def _before(self, forward: int, name: str) -> Iterator[None]:
-        """Take the script back to before a forward began, where a parameter was known, while the block runs."""
-        client, present = self._client, self._client.run
-        # What the user has set no copy sets by itself.
-        set_before = [index for index, _ in self._timeline.branch.settings if index < forward]
-        first = max([forward - EVENTS_BEFORE_LOSS, *set_before, 0])
-        starts = [each for each in range(first, forward) if self._rewinder.leads_to(each)]
-        if not starts:
-            why = client.no_snapshot or "no copy of the script is kept from before it"
-            raise Refused(f"the forward of frame {forward} cannot be made again: {why}.")
-        frames = [(each, self._stored(each)) for each in starts]
-        starts = [each for each, frame in frames if frame is None or name in frame.params.layout.names]
-        if not starts:
-            raise Refused(f"{name} was not known before the forward of frame {forward}, which was its first one.")
-        try:
-            self._rewinder.rewind(starts[0])
-            if client.run.frame.index != starts[0]:
-                raise Refused("the gradient check was given up.")
-            yield
-        finally:
-            client.take_fired()  # a watchpoint that fires on the way has done so before
-            self._rewinder.return_to(present)
 
 
 def last_forward(stored: Callable[[int], Frame | None], losses: Series, index: int) -> int:

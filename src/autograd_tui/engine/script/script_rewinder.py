@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from autograd_tui.core.command import Command
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.frame import Frame
@@ -54,22 +57,29 @@ class ScriptRewinder:
         client, settings = self._client, self._timeline.branch.settings
         return index == client.run.frame.index or any(True for _ in client.snapshots.before(index, settings))
 
-    def return_to(self, run: Run) -> None:
-        """Have a process be the present one again that `rewind` has left, or a snapshot run on to where it stood."""
+    @contextmanager
+    def visiting(self, index: int) -> Iterator[None]:
+        """Take the script to frame `index` for as long as the block runs; the present process waits meanwhile.
+
+        Where a run comes to other numbers on the way than the first time, the script stays there.
+        """
         client, timeline = self._client, self._timeline
-        if client.run is run:
-            return
-        if timeline.ahead is run:
-            client.run.end()
-            client.run, timeline.ahead = run, None
-            if timeline.observer is not None:
-                timeline.observer.on_rewind(run.frame)
-            return
-        stopped, client.stopped = client.stopped, bool  # that ended what it has come back from
+        present, ahead, branch, traces = client.run, timeline.ahead, timeline.branch, timeline.traces
+        timeline.ahead = None
         try:
-            self.rewind(run.frame.index)
+            self.rewind(index)
+            yield
         finally:
-            client.stopped = stopped
+            client.take_fired()  # a watchpoint that fires on the way has done so before
+            if client.run is present:
+                timeline.ahead = ahead
+            elif timeline.branch is branch and timeline.ahead is present:
+                client.run.end()
+                client.run, timeline.ahead, timeline.traces = present, ahead, traces
+                if timeline.observer is not None and not present.ended:
+                    timeline.observer.on_rewind(present.frame)
+            elif ahead is not None:
+                ahead.end()
 
     def _run_on_to(self, index: int) -> None:
         """Have a snapshot run on to frame `index`, or to where it is stopped on the way.

@@ -16,11 +16,11 @@ from autograd_tui.core.frame import Frame
 from autograd_tui.core.frame_store import Branch, FrameStore
 from autograd_tui.core.gradcheck_result import GradCheck
 from autograd_tui.core.history import History
-from autograd_tui.core.loss_surface import SurfaceChoice
+from autograd_tui.core.loss_surface import LossSurface, SurfaceChoice
 from autograd_tui.core.phase_order import Goal
 from autograd_tui.core.replay_check import Divergence
 from autograd_tui.core.run_config import DEFAULT_MEMORY, RunConfig, sha256
-from autograd_tui.core.run_observer import RunObserver, Watch
+from autograd_tui.core.run_observer import Progress, RunObserver, Watch
 from autograd_tui.core.script_repro import ScriptRepro
 from autograd_tui.core.session_protocol import SCRIPTED, Capabilities, SessionInfo, StoredFramesSession
 from autograd_tui.core.tensor_stats import Inspection
@@ -29,9 +29,10 @@ from autograd_tui.core.watchpoint import FiredWatchpoint, Watcher, Watchpoint
 from autograd_tui.engine.script.agent_client import AgentClient
 from autograd_tui.engine.script.agent_messages import GoOn
 from autograd_tui.engine.script.attached_script import AttachedScript
-from autograd_tui.engine.script.script_gradcheck import ScriptGradChecker
+from autograd_tui.engine.script.script_gradcheck import ForwardFinder, ScriptGradChecker
 from autograd_tui.engine.script.script_process import ScriptProcess, TerminalLender
 from autograd_tui.engine.script.script_rewinder import ScriptRewinder
+from autograd_tui.engine.script.script_surface import ScriptSurface
 from autograd_tui.engine.script.script_timeline import ScriptTimeline
 from autograd_tui.engine.script.socket_folder import SocketFolder
 
@@ -88,7 +89,8 @@ class ScriptSession(StoredFramesSession):
         if attach:
             client.no_snapshot = "it has opened the screen itself"
         self._rewinder = ScriptRewinder(client, timeline)
-        self._gradchecker = ScriptGradChecker(client, timeline, self._rewinder)
+        finder = ForwardFinder(client, timeline, self._rewinder)
+        self._gradchecker, self._surface = ScriptGradChecker(client, finder), ScriptSurface(client, finder)
         self._watcher = Watcher()  # which watchpoints are armed; the script's own one checks them
         self.exit_code: int | None = None  # once it is closed: the script's own, where it has ended by itself
         try:
@@ -307,8 +309,21 @@ class ScriptSession(StoredFramesSession):
         return self._gradchecker.check_gradient(index, what, stopped)
 
     def choose_surface(self, choice: SurfaceChoice) -> None:
-        """Refuse: a surface is made of many forwards."""
-        raise Refused("no surface of a script can be measured: only the script itself can run its forward.")
+        """Begin with a surface, of the last forward before a step, or of the last one where two values are given."""
+        self._surface.choose(choice)
+
+    def give_up_surface(self) -> str | None:
+        """Measure no further what was chosen; return a sentence about it, None where nothing was being measured."""
+        return self._surface.give_up()
+
+    @property
+    def surface_so_far(self) -> LossSurface | None:  # type: ignore[override]
+        """What is measured of the surface."""
+        return self._surface.surface
+
+    def surface(self, *, stopped: Callable[[], bool], watch: Callable[[Progress], None]) -> LossSurface | None:
+        """Take in what a copy of the script measures until `stopped`, and return what there is of it."""
+        return self._surface.measure(stopped, watch)
 
     def inspect(self, name: str) -> Inspection:
         """Return exact statistics of a parameter where the script is held."""
@@ -317,6 +332,7 @@ class ScriptSession(StoredFramesSession):
 
     def close(self, *, in_order: bool) -> None:
         """End the script, which may be in the middle of its run, and the observer."""
+        self._surface.close()
         self._client.let_end()
         self.exit_code = self.process.exit_code
         self._client.close()

@@ -265,7 +265,6 @@ NOT_OF_SCRIPTS = {  # why there is no such word where a script runs
     "seed": "a script draws its random numbers itself: they can be neither set nor drawn anew from here.",
     "requires_grad": "a script freezes its parameters itself: lr=0 holds all of them still.",
     "model": "this screen leads one script: autograd-tui and a model's name opens another screen.",
-    "surface": "no loss is measured around a script's parameters: only the script can call its forward.",
     "veil": "the veil is for models that are trained here, and not for scripts.",
 }
 

@@ -61,7 +61,7 @@ class SurfacePanel(Panel):
             return [[("the loss around here is being measured", "dim")]]
         count = path.count(index)
         title, later = _title(surface), f"  {AHEAD} later" * (count < len(path))
-        signs = f"  {NOW} now  {LOWEST} low"
+        signs = f"  {NOW} {'now' if surface.is_followed else 'then'}  {LOWEST} low"
         titles = [f"{title}{signs}est{later}", title + signs, title.replace(" over", " ") + signs]
         self.retitle(next((each for each in titles if len(each) < width), title))
         way = [(iteration + 1, point) for iteration, point in zip(path.iterations, path.points(), strict=True)]
