@@ -133,3 +133,14 @@ def test_one_that_exits_in_the_middle_shows_where(start: Start) -> None:
     session, _ = start(LOOP.replace(step, f"{step}    number < 300 or sys.exit(4)\n"))
     assert run_freely(session).startswith("train.py has ended after 1,204 events")
     assert (session.frame.index, session.frame.iteration) == (1204, 301)
+
+
+def test_what_a_script_changes_behind_its_last_event_is_no_other_way(start: Start) -> None:
+    session, _ = start(
+        LOOP.replace("500", "20") + "model.load_state_dict({k: v * 0 for k, v in model.state_dict().items()})"
+    )
+    assert run_freely(session) == "train.py has ended after 80 events."
+    assert {row.norm for row in session.frame.params} == {0.0}
+    last = session.run(parse_one("@79")), session.run(session.next_command())
+    assert (last[1].index, session.take_divergence(), session.branches) == (80, None, ())
+    assert all(row.norm for row in session.look(80).params)

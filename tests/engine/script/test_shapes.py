@@ -90,7 +90,8 @@ def test_a_script_runs_as_without_seams_and_is_shown_as_what_it_is(name: str) ->
     for frame in free.frames:  # of the same events
         there = held.frames[frame.index]
         assert (frame.command, frame.iteration, frame.steps) == (there.command, there.iteration, there.steps)
-        assert frame.params == there.params
+        assert frame.script is not None
+        assert frame.params == there.params or frame.script.at_end  # a script may put back earlier parameters then
 
 
 def test_the_rank_that_is_shown_is_held_and_the_others_wait_for_it() -> None:

@@ -105,6 +105,10 @@ class ScriptTimeline:
 
     def _check_again(self, frame: Frame, before: Frame, *, held: bool) -> None:
         """Compare a frame that has come a second time; where it differs, the script goes another way from there."""
+        stored = self.frames.get(frame.index)
+        if stored is not None and stored.script is not None and stored.script.at_end:
+            self.frames.truncate_after(frame.index - 1)  # it had what the script changed behind its last event
+            self.frames.append(frame)
         if self._checker is None:
             self.expect_again()
         checker = self._checker
