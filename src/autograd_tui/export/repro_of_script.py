@@ -15,6 +15,7 @@ from typing import Protocol, runtime_checkable
 
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.files import new_file
+from autograd_tui.core.frame import Frame, TorchError
 from autograd_tui.core.run_config import RunConfig
 from autograd_tui.core.script_repro import ScriptRepro
 from autograd_tui.core.session_protocol import SessionInfo
@@ -33,6 +34,10 @@ class ReproSession(Protocol):
     """A session of a script that can write a forward of it."""
 
     about: SessionInfo
+
+    @property
+    def frame(self) -> Frame:
+        """The frame where the script is held."""
 
     def write_repro(self, path: Path) -> ScriptRepro:
         """Write the tensors of the last forward into a new file, and return the script beside it; raises Refused."""
@@ -58,7 +63,7 @@ def export_script_repro(
         text = checked_script(script_text(session.about.config, repro, path.name), parts[1].name)
         with os.fdopen(new_file(parts[1]), "wb") as file:
             file.write(text)
-        _try(parts[1], repro, stopped)
+        outcome = _try(parts[1], repro, session.frame.error, stopped)
         for part, target in zip(parts, targets, strict=True):
             check_output(target, overwrite=False, sources=sources)
             os.replace(part, target)
@@ -66,8 +71,7 @@ def export_script_repro(
         raise Refused(f"{path} could not be written: {error.strerror or error}.") from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    loss = "is NaN too" if repro.loss == "nan" else "is the same to the bit"
-    return f"{targets[1].name} repeats this forward: tried, its loss {loss}"
+    return f"{targets[1].name} repeats this forward: tried, {outcome}"
 
 
 def script_text(config: RunConfig, repro: ScriptRepro, name: str) -> str:
@@ -130,8 +134,11 @@ def _is_standard(line: str) -> bool:
     return line.split()[1].partition(".")[0] in sys.stdlib_module_names
 
 
-def _try(script: Path, repro: ScriptRepro, stopped: Callable[[], bool]) -> None:
-    """Run the script once; raises Refused where its loss is not the one of the run."""
+def _try(script: Path, repro: ScriptRepro, error: TorchError | None, stopped: Callable[[], bool]) -> str:
+    """Run the script once, and return what came of it; raises Refused where its loss is not the one of the run.
+
+    error: which the script is held at; it counts as repeated where the backward raises it.
+    """
     with tempfile.TemporaryFile() as output:
         process = subprocess.Popen(
             [repro.python, script.name],
@@ -156,12 +163,16 @@ def _try(script: Path, repro: ScriptRepro, stopped: Callable[[], bool]) -> None:
         output.seek(0)
         lines = output.read().decode(errors="replace").split("\n")
     losses = [each.removeprefix("loss ") for each in lines if each.startswith("loss ")]
-    if repro.loss not in losses and losses:
+    last = next((each.strip() for each in reversed(lines) if each.strip()), f"exit code {process.returncode}")
+    if losses and repro.loss not in losses:
         raise Refused(
             f"no repro is written: tried by itself, the forward gives the loss {losses[0]}, not {repro.loss}."
         )
+    if losses and process.returncode and error is not None and last.startswith(f"{error.type}: "):
+        return f"it raises the same {error.type}"
     if process.returncode or not losses:
-        last = next((each for each in reversed(lines) if each.strip()), f"exit code {process.returncode}")
-        raise Refused(
-            f"no repro is written: tried by itself, it ends with {printable(last.strip())[:MAX_REASON_LENGTH]}."
-        )
+        reason = printable(last)[:MAX_REASON_LENGTH].removesuffix(".")
+        raise Refused(f"no repro is written: tried by itself, it ends with {reason}.")
+    if error is not None:
+        raise Refused(f"no repro is written: the last forward with a loss runs without the {error.type} behind it.")
+    return "its loss is NaN too" if repro.loss == "nan" else "its loss is the same to the bit"

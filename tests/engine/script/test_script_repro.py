@@ -16,7 +16,7 @@ import torch
 
 from autograd_tui.core.command import parse_one
 from autograd_tui.core.errors import Refused
-from autograd_tui.core.frame import Frame
+from autograd_tui.core.frame import Frame, TorchError
 from autograd_tui.core.phase_order import Goal
 from autograd_tui.core.run_config import RunConfig
 from autograd_tui.core.script_repro import ScriptRepro
@@ -172,14 +172,49 @@ for epoch in range(4):
     loss = torch.log(0.2 - s).mean()
     loss.backward()
 """
-SCRIPTS = {"line": LINE, "cnn": CNN, "criterion": CRITERION, "two": TWO, "in place": IN_PLACE, "nan": NAN}
+MANY = """
+import torch
+from torch import nn
+
+model = nn.Sequential(nn.Linear(2, 4), nn.Dropout(0.5), nn.Linear(4, 1))
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+scaler = torch.amp.GradScaler("cpu", init_scale=8.0)
+for epoch in range(4):
+    optimizer.zero_grad()
+    losses = []
+    for number in range(20):
+        state, action = torch.randn(3, 2), torch.randint(0, 3, (1,))
+        losses.append(model(state)[action].sum() * torch.rand(1))
+    loss = torch.cat(losses).mean()
+    scaler.scale(loss).backward()
+    scaler.step(optimizer)
+    scaler.update()
+"""
+GAN = """
+import torch
+from torch import nn
+
+netG, netD = nn.Linear(2, 3), nn.Linear(3, 1)
+optimizer = torch.optim.SGD([*netG.parameters(), *netD.parameters()], lr=0.1)
+for step in range(4):
+    fake = netG(torch.randn(6, 2))
+    errD = netD(fake.detach()).mean()
+    errD.backward()
+    optimizer.zero_grad()
+    errG = netD(fake).mean()
+    errG.backward()
+    optimizer.step()
+    optimizer.zero_grad()
+"""
+SCRIPTS = {"line": LINE, "cnn": CNN, "criterion": CRITERION, "two": TWO, "in place": IN_PLACE, "nan": NAN, "many": MANY}
 RUN_ALL = """
 import json, os, runpy, sys
 found = {}
 for name in sys.argv[1:]:
     variables = runpy.run_path(name, run_name="__main__")
     grads = {key: each.grad.view(-1).tolist() for key, each in variables["params"].items() if each.grad is not None}
-    found[name] = [variables[loss].item() for loss in ("loss", "error") if loss in variables], grads
+    loss = next(variables[each] for each in ("scaled_loss", "loss", "error") if each in variables)
+    found[name] = loss.item(), grads
 assert not [name for name in sys.modules if name.startswith("autograd_tui")]
 print("found", json.dumps(found))
 """
@@ -250,11 +285,22 @@ def test_plain_python_repeats_the_loss_and_the_gradients_to_the_bit(tmp_path: Pa
     found = run_plain(folder, *(f"{name}.py" for name in SCRIPTS))
     for name, agent in agents.items():
         assert agent.repro is not None
-        losses, grads = found[f"{name}.py"]
-        assert [repr(each) for each in losses] == [agent.repro.loss], name
+        loss, grads = found[f"{name}.py"]
+        assert repr(loss) == agent.repro.loss, name
         assert repr(grads) == repr(agent.grads), name
     assert agents["nan"].repro is not None
     assert agents["nan"].repro.loss == "nan"
+
+
+def test_what_a_repro_leaves_out_is_said(tmp_path: Path) -> None:
+    many = written(MANY, tmp_path, tmp_path / "many.pt").repro
+    assert many is not None
+    assert many.notes == (f"GradScaler had scaled this loss, which was {float(many.loss) / 8!r} before.",)
+    assert many.names == ("model",)
+    assert 'saved["state_20"]' in "".join(many.calls)
+    gan = written(GAN, tmp_path, tmp_path / "gan.pt").repro
+    assert gan is not None
+    assert gan.notes == ("No gradient goes on behind fake: what made it was not recorded.",)
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
@@ -403,6 +449,7 @@ def test_a_repro_that_gives_another_loss_or_raises_is_not_kept(tmp_path: Path) -
 
     class Session:
         about = SessionInfo("train.py", "cpu", 0, RunConfig("train.py", script=("train.py",)))
+        frame = agent.frames[-1]
         repro: ScriptRepro
 
         def write_repro(self, path: Path) -> ScriptRepro:
@@ -417,6 +464,20 @@ def test_a_repro_that_gives_another_loss_or_raises_is_not_kept(tmp_path: Path) -
         session.repro = replace(repro, **changed)
         with pytest.raises(Refused, match=re.escape(reason)):
             export_script_repro(tmp_path / "bad.pt", session, sources={})
+    session.repro, path = replace(repro, parameters=("nothing()",)), tmp_path / "raises.pt"
+    session.frame = replace(
+        session.frame, error=TorchError("NameError", "name 'nothing' is not defined", "", 0, "", "")
+    )
+    assert export_script_repro(path, session, sources={}).endswith("tried, it raises the same NameError")
+    session.repro = repro
+    with pytest.raises(Refused, match="the last forward with a loss runs without the NameError behind it"):
+        export_script_repro(tmp_path / "bad.pt", session, sources={})
     with pytest.raises(Refused, match="stopped"):
         export_script_repro(tmp_path / "bad.pt", session, sources={}, stopped=lambda: True)
-    assert sorted(each.name for each in tmp_path.iterdir()) == ["good.pt", "good.py", "train.py"]
+    assert sorted(each.name for each in tmp_path.iterdir()) == [
+        "good.pt",
+        "good.py",
+        "raises.pt",
+        "raises.py",
+        "train.py",
+    ]

@@ -270,7 +270,9 @@ class _Writer:
     def _bind(self, number: int, call: TapedCall) -> str:
         """Return a new variable for a tensor that a call has made."""
         is_loss = number == self._forward.loss.number
-        fallback = "loss" if is_loss else "output"
+        fallback = "output"
+        if is_loss:
+            fallback = "loss" if self._forward.unscaled is None else "scaled_loss"
         if not isinstance(call.function, PickledUse) and not is_loss:
             fallback = getattr(call.function, "__name__", "value").strip("_")
             fallback += "_" * hasattr(builtins, fallback)
@@ -430,8 +432,9 @@ def _paths(output: Any, path: str = "") -> Iterator[tuple[TensorUse, str]]:
 
 
 def _plain(statement: str) -> str:
-    """Return a statement without the brackets that it does not need."""
-    return ast.unparse(ast.parse(statement))
+    """Return a statement without the brackets that it does not need, and with double quotes."""
+    text = ast.unparse(ast.parse(statement))
+    return text if '"' in text or "\\" in text else text.replace("'", '"')
 
 
 def _importable(function: Callable[..., Any]) -> str:
