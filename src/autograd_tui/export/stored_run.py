@@ -113,7 +113,9 @@ def export_stored(
     if path.suffix == ".py":
         raise Refused(f"there is nothing to write as .py: {run.about.config.scenario} is the script, and your own.")
     if path.suffix == ".pt":
-        raise Refused("a repro of a script can be written where that is held alone, not of frames that are stored.")
+        raise Refused(
+            "a repro of a script is written where that is held: frames that are stored are not enough for it."
+        )
     sources = protected_files(run.about.config, journal)
     missing = write_run(path, run, options=options, overwrite=overwrite, sources=sources)
     note = "" if path.suffix == ".svg" else run.note

@@ -291,7 +291,7 @@ class ScriptSession(StoredFramesSession):
             self._record_again(forward, lambda: written.append(self._ask_for_repro(path)))
         except CannotRecordAgain as error:
             raise Refused(
-                f"{str(error).removesuffix('.')}: i records the next forward, and e writes it then."
+                f"{str(error).removesuffix('.')}; i records the next forward, and e writes it then."
             ) from None
         return written[0]
 
