@@ -11,9 +11,12 @@ import pytest
 
 from autograd_tui.core.command import Command, parse_one
 from autograd_tui.core.errors import Refused
+from autograd_tui.core.frame import Frame
 from autograd_tui.core.gradcheck_result import GradCheck
 from autograd_tui.core.run_observer import Progress
+from autograd_tui.engine.script.script_gradcheck import last_forward
 from autograd_tui.engine.script.script_session import ScriptSession
+from handmade_frames import frame
 from led_scripts import last_lines, run_to_end, running
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="scripts are forked on Linux alone")
@@ -192,9 +195,9 @@ def refusal(session: ScriptSession, name: str) -> str:
 def go_to(session: ScriptSession, name: str, iteration: int, count: int = 1) -> None:
     """Let a script go on to the so manieth event of a kind in an iteration."""
     while count:
-        frame = session.run(session.next_command())
-        assert frame.iteration <= iteration
-        count -= frame.iteration == iteration and frame.command is not None and frame.command.name == name
+        stop = session.run(session.next_command())
+        assert stop.iteration <= iteration
+        count -= stop.iteration == iteration and stop.command is not None and stop.command.name == name
 
 
 def near(one: tuple[float, ...], other: tuple[float, ...], tolerance: float = 1e-5) -> bool:
@@ -281,8 +284,8 @@ def test_loops_of_other_shapes_are_checked_or_refused_with_the_reason(lead: Lead
         names.setdefault(number, []).append(name)
     found, count = [], 0
     while count < EXPECTED[-1][0]:
-        frame = session.run(session.next_command())
-        if frame.command is not None and frame.command.name == "backward":
+        stop = session.run(session.next_command())
+        if stop.command is not None and stop.command.name == "backward":
             count += 1
             found += [outcome(session, name) for name in names.get(count, ())]
     for (number, name, expected), sentence in zip(EXPECTED, found, strict=True):
@@ -297,6 +300,21 @@ def outcome(session: ScriptSession, name: str) -> str:
     except Refused as refused:
         return str(refused)
     return f"{result.verdict} {result.scale:g} {result.coarsest}"
+
+
+def test_the_forward_of_a_gradient_is_found_where_frames_are_missing() -> None:
+    def frames(names: dict[int, str]) -> Callable[[int], Frame | None]:
+        found = {index: frame(index, command=Command(name)) for index, name in names.items()}
+        return found.get
+
+    assert last_forward(frames({3: "forward", 4: "backward", 5: "lr", 6: "step"}), 6) == 3
+    assert last_forward(frames({3: "forward", 4: "lr", 5: "backward"}), 5) == 3
+    assert last_forward(frames({4: "backward", 5: "step"}), 5) == 3
+    assert last_forward(frames({5: "step"}), 5) is None
+    with pytest.raises(Refused, match="frame 5 is a further backward"):
+        last_forward(frames({4: "backward", 5: "backward"}), 5)
+    with pytest.raises(Refused, match="there is no backward before frame 2"):
+        last_forward(frames({1: "zero_grad", 2: "forward"}), 2)
 
 
 SLOW = """

@@ -42,7 +42,6 @@ class Failure:
 
     sentence: str
     other_operations: bool = False  # whether it ran others than were recorded
-    is_precision: bool = False  # whether it may have one in the script's own dtypes
 
 
 class Answers:
@@ -173,4 +172,4 @@ def failure_of(error: BaseException) -> Failure:
         other_operations = type(error).__name__ == "OperationsDiffer"
         if isinstance(error, Refused):
             return Failure(str(error), other_operations)
-        return Failure(f"the forward raises where it is made again: {in_words(error)}.", is_precision=True)
+        return Failure(f"the forward raises where it is made again: {in_words(error)}.")

@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.frame import Frame
 from autograd_tui.core.gradcheck_result import GradCheck
-from autograd_tui.core.history import Series
 from autograd_tui.core.run_observer import Progress, Watch
 from autograd_tui.engine.script.agent_client import AgentClient
 from autograd_tui.engine.script.agent_messages import GradientOrder, Measured
@@ -40,8 +39,17 @@ class ForwardFinder:
         return next((losses.values[at] for at, each in enumerate(losses.indices) if each == forward), None)
 
     def last_forward(self, index: int) -> int:
-        """Return the index of the last forward whose backward has ended by frame `index`; see `last_forward`."""
-        return last_forward(self.stored, self._timeline.branch.history.loss, index)
+        """Return the index of the last forward whose backward has ended by frame `index`.
+
+        Raises Refused where there is none that is known.
+        """
+        forward = last_forward(self.stored, index)
+        if forward is None and index == self._client.run.frame.index:
+            latest: int = self._client.ask("latest_forward")[0]
+            forward = latest if 0 < latest < index else None
+        if forward is None:
+            raise Refused(f"what led to frame {index} has no frames: after the next backward there is one to check.")
+        return forward
 
     def last_of(self, name: str, index: int) -> Frame | None:
         """Return the frame of the last call of a kind up to frame `index`, None where there is none that is stored."""
@@ -94,24 +102,24 @@ class ScriptGradChecker:
             return check
 
 
-def last_forward(stored: Callable[[int], Frame | None], losses: Series, index: int) -> int:
-    """Return the index of the last forward whose backward has ended by frame `index`.
+def last_forward(stored: Callable[[int], Frame | None], index: int) -> int | None:
+    """Return the index of the last forward whose backward has ended by frame `index`; None where that is not known.
 
-    losses: of all forwards, also of those that had no frames. Raises Refused where there is none, or more than one
-    backward of it.
+    Raises Refused where there is none, or more than one backward of it.
     """
     backward, current = 0, index
-    while current and (frame := stored(current)) is not None:
+    while current:
+        frame = stored(current)
+        if frame is None and backward and current == backward - 1:
+            return current  # as each backward that is not a further one of the same loss
+        if frame is None:
+            return None
         called = frame.command.name if frame.command is not None else ""
         if called == "forward" and backward:
             return current
+        if called == "backward" and backward:
+            raise Refused(f"frame {backward} is a further backward of a loss that had one: only its first can be.")
         if called == "backward":
-            if backward:
-                raise Refused(f"frame {backward} is a further backward of a loss that had one: only its first can be.")
             backward = current
         current -= 1
-    iteration = frame.iteration if (frame := stored(index)) is not None else 0
-    places = [at for at, each in enumerate(losses.indices) if each < index and losses.iterations[at] == iteration]
-    if not current or not places or losses.bucket > 1:
-        raise Refused(f"there is no backward before frame {index} whose forward is known: there is nothing to check.")
-    return losses.indices[places[-1]]
+    raise Refused(f"there is no backward before frame {index}, so there is nothing to check.")
