@@ -14,6 +14,7 @@ import pytest
 from autograd_tui.core.command import Command, Phase, parse_one
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.phase_order import Goal
+from autograd_tui.engine.script.script_process import ScriptProcess
 from autograd_tui.engine.script.script_session import ScriptSession
 from led_scripts import last_lines, run_to_end
 from suite_options import some
@@ -189,3 +190,57 @@ def test_a_forward_that_had_begun_when_it_was_to_be_recorded(
     assert (frame.index, frame.phase, session.frame.index) == (10, Phase.FORWARD, 10)
     assert frame.trace is not None
     assert [each.name for each in frame.trace.built().ops] == ["linear", "sum"]
+
+
+ASKS = """
+import torch
+from torch import nn
+
+torch.manual_seed(0)
+model = nn.Linear(2, 1)
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+for number in range(4):
+    model(torch.ones(4, 2)).sum().backward()
+    if number == 1:
+        print("told", input("why? "))
+    optimizer.step()
+    optimizer.zero_grad()
+raise RuntimeError("the end")
+"""
+
+
+class Answering:
+    """Answers whatever the script asks for while it has the terminal."""
+
+    times = 0
+
+    def attach(self, process: ScriptProcess) -> None:
+        self.process = process
+
+    def lend(self) -> None:
+        self.times += 1
+        self.process.write(b"because\r")
+
+    def take_back(self) -> None:
+        pass
+
+
+def test_a_script_that_was_taken_back_gets_the_terminal_again_and_is_held_where_it_raises(tmp_path: Path) -> None:
+    script = tmp_path / "train.py"
+    script.write_text(ASKS)
+    terminal, printed = Answering(), bytearray()
+    session = ScriptSession((str(script),), on_output=printed.extend, terminal=terminal)
+    try:
+        for _ in range(14):
+            session.run(session.next_command())
+        assert terminal.times == 1
+        session.run(parse_one("@5"))
+        assert terminal.times == 1
+        session.run(parse_one("@8"))  # on the way it asks anew
+        assert (session.frame.index, terminal.times) == (8, 2)
+        for _ in range(9):
+            session.run(session.next_command())
+        assert session.frame.error is not None
+        assert session.frame.error.message == "the end"
+    finally:
+        session.close(in_order=True)

@@ -45,7 +45,7 @@ from autograd_tui.engine.script.agent_messages import (
     WantsTerminal,
 )
 from autograd_tui.engine.script.forked_copy import RunsOn
-from autograd_tui.engine.script.lending import Lending, hold_exceptions, without_interrupts
+from autograd_tui.engine.script.lending import Lending, Reason, hold_exceptions, without_interrupts
 from autograd_tui.engine.script.script_error import error_frame
 from autograd_tui.engine.script.script_free_run import FreeRun, LossRecord
 from autograd_tui.engine.script.snapshot import CatchUp, Snapshots, children_unheard, take_terminal, why_not
@@ -112,7 +112,8 @@ class Agent:
         self._length: int | None = None  # events of the iteration before; None before there was a whole one
         self.is_over = False  # the screen is gone, or the script was detached
         self.on_over: Callable[[], None] = lambda: None  # called where that is met, before the script goes on
-        self.lending = Lending(lambda why: self._tell(WantsTerminal(why)), lambda: self._tell(TerminalBack()))
+        self.lending = Lending(self._borrow_terminal, self._give_terminal_back)
+        self._mutes_again = False  # once the terminal is given back
 
     # Called by the phases.
 
@@ -189,13 +190,26 @@ class Agent:
 
     def hold_error(self, error: BaseException) -> None:
         """Hold the script where it has raised what ends it; one that has not trained ends as it would."""
-        if self.is_over or self._connection is None:
+        if self.is_over or self._connection is None or os.getpid() != self._pid:
             return
+        self._snapshots.unmute()
         self.phases.index += 1
         frame = error_frame(self.phases, error)
         if self._send(Stop(self._encoder.line(frame), True, False, self._losses.take())):
             self._held = frame
             self._hold(frame.index)
+
+    def _borrow_terminal(self, why: Reason) -> None:
+        """Ask for the terminal; a script that runs to a stop a second time is asked a second time too."""
+        self._mutes_again = self._snapshots.are_muted
+        self._snapshots.unmute()
+        self._tell(WantsTerminal(why))
+
+    def _give_terminal_back(self) -> None:
+        self._tell(TerminalBack())
+        if self._mutes_again:
+            self._mutes_again = False
+            self._snapshots.mute()
 
     def hold_next(self) -> None:
         """Hold the script at its next event, also where it runs freely."""
@@ -282,6 +296,7 @@ class Agent:
         assert self._connection is not None
         self._connection.close()
         self._connection, self._pid = self._connect(), os.getpid()
+        self.lending.process = self._pid
         self._encoder = FrameEncoder()
         return self._connection if self._send(replace(self._hello(), parent=parent, snapshot=snapshot)) else None
 

@@ -30,7 +30,7 @@ class Lending:
     def __init__(self, ask: Callable[[Reason], None], give_back: Callable[[], None]) -> None:
         """`ask` has the screen give way, `give_back` ends that; neither is called twice in a row."""
         self._ask, self._give_back = ask, give_back
-        self._process = os.getpid()
+        self.process = os.getpid()  # the script's, which may go on in a copy
         self._input = builtins.input
         self._debugged: set[type] = set()  # classes of debuggers that say when they let the script go on
         self.is_lent = False  # whether the script reads now: it must not be held
@@ -75,7 +75,7 @@ class Lending:
 
     def _is_ours(self) -> bool:
         """Return whether the terminal can be had: on the main thread of the process that has the screen."""
-        if os.getpid() != self._process or threading.current_thread() is not threading.main_thread():
+        if os.getpid() != self.process or threading.current_thread() is not threading.main_thread():
             return False
         try:
             return sys.stdin.isatty()
@@ -107,7 +107,7 @@ class Lending:
             try:
                 return method(debugger, *arguments, **named)
             finally:
-                if os.getpid() == self._process:
+                if os.getpid() == self.process:
                     self.end()
 
         return goes_on
@@ -131,17 +131,17 @@ def without_interrupts() -> Iterator[None]:
 
 
 def hold_exceptions(hold: Callable[[BaseException], None]) -> None:
-    """Have `hold` take the exception that ends the script, and return when it may end, as under plain Python.
+    """Have `hold` take the exception that ends a process, and return when it may end, as under plain Python.
 
     What the user ends the script by (ctrl+c, exit, a debugger's `q`) is not held. The traceback that the script
     prints leaves the frames of this package out.
     """
-    process, before = os.getpid(), sys.excepthook
+    before = sys.excepthook
 
     def excepthook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         try:
             trace = leave_our_frames_out(error)
-            if os.getpid() == process and issubclass(kind, Exception) and kind.__name__ != "BdbQuit":
+            if issubclass(kind, Exception) and kind.__name__ != "BdbQuit":
                 hold(error)
         except BaseException:  # also ctrl+c: what is printed is what has ended the script
             pass
