@@ -93,6 +93,9 @@ class MainSource:
                 waiting += _global_names("\n".join(lines))
             elif name in vars(self._main):
                 value = vars(self._main)[name]
+                if isinstance(value, ModuleType):
+                    parts.imports.append(f"import {value.__name__} as {name}")
+                    continue
                 text = _written(value)
                 if text is None:
                     parts.values[name] = value
