@@ -61,6 +61,7 @@ def script(folder: Path, code: str, agent: str = AGENT) -> Iterator[Script]:
 def _our_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(each for each in sys.path if each))
     monkeypatch.delenv("PYTHONBREAKPOINT", raising=False)
+    monkeypatch.setenv("PYTHON_COLORS", "0")  # from Python 3.13 on tracebacks have colors
 
 
 def test_input_has_the_terminal_while_it_reads(tmp_path: Path) -> None:
