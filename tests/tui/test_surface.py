@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from app_screen import Screen, screen
+from app_screen import Screen, running, screen
+from autograd_tui.core.command import parse
+from autograd_tui.core.history import History
 from autograd_tui.engine import surface_slice
 from autograd_tui.text.loss_map import GUTTER
+from autograd_tui.tui.app import AutogradApp
 from autograd_tui.tui.panels.surface import SurfacePanel
+from handmade_session import MadeSession
+from picture_frames import LINE, line_frames, line_surface
 
 # Eight parameters, so that it is shown by layers; each forward waits as long as it is told.
 MODEL = """
@@ -142,3 +148,14 @@ async def test_a_branch_that_was_left_stays_on_the_map_with_what_differs() -> No
         await shown.settle()
         assert "lr 0.1" in shown.text("SurfacePanel")
         assert "·" in shown.text("SurfacePanel")
+
+
+async def test_where_the_way_is_not_followed_no_point_of_it_is_called_the_present_one() -> None:
+    path = History().path
+    path.insert(0, 0, 2.0, 6.0)
+    surface = replace(line_surface(), path=path, frame=0, is_followed=False)
+    session = MadeSession(LINE, line_frames()[:1], surface=surface)
+    async with running(AutogradApp(lambda _: session, parse(""), title="the line"), (200, 60)) as shown:
+        await shown.settle()
+        assert "@ then" in title(shown)
+        assert "now" not in title(shown)

@@ -81,5 +81,13 @@ def test_what_is_another_in_the_copy_is_said(check: GradCheck) -> None:
     assert sentence in words(replace(check, coarsest="bfloat16"))
 
 
+def test_of_a_script_it_is_said_who_made_the_forwards_and_that_the_loss_was_scaled(check: GradCheck) -> None:
+    said = words(replace(check, of_script=True, scale=1024.0))
+    assert "in copies of the script that run its own forward." in said
+    assert "GradScaler has multiplied the loss by 1024" in said
+    assert "on a copy of the model." in words(check)
+    assert "GradScaler" not in words(check)
+
+
 def test_what_comes_out_of_an_operation_is_named_as_such(check: GradCheck) -> None:
     assert text(replace(check, name="mul 1")).startswith("dLoss/d(mul 1): agrees")
