@@ -43,7 +43,7 @@ class RecordingAgent:
         self._wants = wants
 
     def lets_pass(self, phases: Phases, name: str) -> bool:
-        self.events.append((name, phases.index, phases.iteration, phases.steps))
+        self.events.append((name, phases.counts.index, phases.counts.iteration, phases.counts.steps))
         return not self._wants(phases, name)
 
     def stop(self, frame: Frame) -> None:

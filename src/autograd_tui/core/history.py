@@ -46,7 +46,15 @@ class Series:
         if len(self) > self.capacity:
             self._thin()
 
-    def extend(self, values: array[float], *, index: int, iteration: int, spacing: int) -> None:
+    def extend(self, frames: list[tuple[int, int]], values: list[float]) -> None:
+        """Add points in order, given the index and the iteration of the frame that brought each."""
+        self.indices.extend([index for index, _ in frames])
+        self.iterations.extend([iteration for _, iteration in frames])
+        self.values.extend(values)
+        if len(self) > self.capacity:
+            self._thin()
+
+    def extend_evenly(self, values: array[float], *, index: int, iteration: int, spacing: int) -> None:
         """Add a point for each iteration from `iteration` on; their frames, from `index` on, are `spacing` apart."""
         start = 0
         while start < len(values):

@@ -120,7 +120,9 @@ class LedAgent(Agent):
         self.reasons.append(reason)
 
     def __getitem__(self, index: int) -> int:
-        return self.phases.index >= self.pauses_at
+        passed = self.phases.passed
+        uncounted = len(passed.events) + 1 if passed is not None and passed.events else 0
+        return self.phases.counts.index + uncounted >= self.pauses_at
 
     def poll(self, timeout: float | None) -> bool:
         return True
@@ -197,7 +199,7 @@ def test_a_watched_run_makes_frames_only_where_something_may_hold(
     make_frame = Phases.make_frame
 
     def counted(phases: Phases, name: str) -> Frame:
-        made.append((phases.iteration, name))
+        made.append((phases.counts.iteration, name))
         return make_frame(phases, name)
 
     monkeypatch.setattr(Phases, "make_frame", counted)
@@ -255,6 +257,7 @@ def test_a_run_ends_at_a_loss_where_a_held_one_would(tmp_path: Path) -> None:
 
 def test_every_loss_reaches_the_plot_also_those_before_the_end(tmp_path: Path) -> None:
     agent = led(PLAIN, tmp_path, lambda stop, frame: GoOn(frame.index, Goal(), 0.01))
+    agent.phases.count_passed()
     losses = [point for stop, _ in agent.stops for point in stop.losses.points()] + agent._losses.take().points()
     brought = {frame.index: frame.loss for _, frame in agent.stops if frame.phase is Phase.FORWARD}
     brought |= {point.index: point.value for point in losses}

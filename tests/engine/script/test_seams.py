@@ -151,8 +151,8 @@ def test_a_frame_behind_a_free_run_is_true(followed: bool, tmp_path: Path) -> No
     for index in range(5, 13):
 
         def wants(phases: Phases, name: str, at: int = index) -> bool:
-            phases.frames |= followed and phases.index >= at
-            return phases.index >= at
+            phases.frames |= followed and phases.counts.index >= at
+            return phases.counts.index >= at
 
         agent, _ = recorded(text, tmp_path, wants=wants, frames=False)
         for frame in agent.frames[1:]:
@@ -838,7 +838,7 @@ def test_groups_that_come_and_go_while_a_script_trains(tmp_path: Path) -> None:
 def test_a_free_run_that_pauses_says_nothing_of_what_it_has_not_looked_at(
     index: int, sentence: str, tmp_path: Path
 ) -> None:
-    agent, _ = recorded(SIMPLE, tmp_path, wants=lambda phases, name: phases.index == index, frames=False)
+    agent, _ = recorded(SIMPLE, tmp_path, wants=lambda phases, name: phases.counts.index == index, frames=False)
     frame = agent.frames[-1]
     assert frame.script is not None
     assert frame.loss is not None

@@ -142,7 +142,7 @@ class FreeRun:
         rises, spacing = first.iteration == 0 or first.steps > first.loss_steps, len(Phase)
         self._replayer.log.append_block(ITERATION, len(run.losses))
         iteration = first.iteration + rises
-        self._history.loss.extend(run.losses, index=first.index + 1, iteration=iteration, spacing=spacing)
+        self._history.loss.extend_evenly(run.losses, index=first.index + 1, iteration=iteration, spacing=spacing)
         self._history.path.extend(
             (first.index + done * spacing - 1, iteration + done - 1, x, y) for done, x, y in run.way
         )

@@ -108,8 +108,7 @@ class Agent:
         self._free_run: FreeRun | CatchUp | None = None  # None where the script is held at the next event
         self._losses = LossRecord()  # since the last Stop
         self._last_event, self._last_sent = "", 0  # the name of the event counted last; the index of the last Stop
-        self._iteration, self._first_index = 0, 0  # the present one, and the index of its first event
-        self._length: int | None = None  # events of the iteration before; None before there was a whole one
+        self._iteration = 0  # of the last forward
         self.is_over = False  # the screen is gone, or the script was detached
         self.on_over: Callable[[], None] = lambda: None  # called where that is met, before the script goes on
         self.lending = Lending(self._borrow_terminal, self._give_terminal_back)
@@ -119,18 +118,30 @@ class Agent:
 
     def lets_pass(self, phases: Phases, name: str) -> bool:
         """Return whether nothing is wanted of the event that has just been counted."""
+        if self.is_over:
+            phases.frames, phases.passed = False, None
+            return True
         self._last_event = name
-        if name == "forward" and phases.iteration != self._iteration:
-            self._begin_iteration(phases)
-            if self._free_run is not None and not self.is_over and self._connection is not None:
+        if name == "forward" and phases.counts.iteration != self._iteration:
+            self._iteration = phases.counts.iteration
+            if self._free_run is not None and self._connection is not None:
                 order = self._snapshots.take_in_run(phases)
                 if order is not None:  # this process was that snapshot until now
                     self._catch_up(order)
-        if self._free_run is not None:
-            return self._free_run.lets_pass(phases, name)
-        if self.is_over:
-            phases.frames = False
-        return self.is_over
+        if self._free_run is None:
+            return False
+        passes = self._free_run.lets_pass(phases, name)
+        if phases.passed is not None and self.seams is not None:
+            phases.passed.due = min(phases.passed.due, self._snapshots.due)
+        return passes
+
+    def note_passed(self, forwards: list[tuple[int, int]], losses: list[float], last: str) -> None:
+        """Take note of events that passed and are counted now."""
+        self._last_event = last
+        self._iteration = self.phases.counts.iteration
+        self._losses.extend(forwards, losses)
+        if isinstance(self._free_run, FreeRun):
+            self._free_run.note_passed(self.phases)
 
     def stop(self, frame: Frame) -> None:
         """Send the frame; where the script is to be held there, return when it may go on."""
@@ -164,7 +175,7 @@ class Agent:
             elif self._set_again(frame, run) < order.to:
                 return
             self._arrive(self._held)
-        self._hold(self.phases.index)
+        self._hold(self.phases.counts.index)
 
     def _arrive(self, frame: Frame) -> None:
         """Run no further: from here on there are whole frames, and what is printed is seen."""
@@ -193,7 +204,8 @@ class Agent:
         if self.is_over or self._connection is None or os.getpid() != self._pid:
             return
         self._snapshots.unmute()
-        self.phases.index += 1
+        self.phases.count_passed()
+        self.phases.counts.index += 1
         frame = error_frame(self.phases, error)
         if self._send(Stop(self._encoder.line(frame), True, False, self._losses.take())):
             self._held = frame
@@ -258,11 +270,12 @@ class Agent:
         """
         if self.is_over or os.getpid() != self._pid:
             return
+        self.phases.count_passed()
         held = self._snapshots.count > 0 or self._snapshots.is_copy
         has_raised = hasattr(sys, "last_value")
-        if isinstance(self._free_run, FreeRun) and self.phases.index > self._last_sent and not has_raised:
+        if isinstance(self._free_run, FreeRun) and self.phases.counts.index > self._last_sent and not has_raised:
             self._send_last_frame()
-        ended = Ended(self.phases.index, self._losses.take(), held, raised=has_raised)
+        ended = Ended(self.phases.counts.index, self._losses.take(), held, raised=has_raised)
         self._snapshots.unmute()
         if self._send(ended) and held:
             self._hold(None)
@@ -280,11 +293,6 @@ class Agent:
     def is_paused(self) -> bool:
         """Whether the script is to be held at its next event."""
         return self._pause[0] != 0
-
-    @property
-    def length(self) -> int | None:
-        """How many events the iteration before had, None before there was one."""
-        return self._length
 
     def say_no_snapshot(self, reason: str) -> None:
         """Tell the screen why the script cannot be taken back to here."""
@@ -404,7 +412,7 @@ class Agent:
             text = " ".join(str(error).split())[:200]
             answer = Answer(refused=f"the script could not answer: {type(error).__name__}: {text}")
         self._send(answer)
-        return self.phases.index
+        return self.phases.counts.index
 
     def _asked(self, ask: Ask) -> Any:
         from autograd_tui.engine.script import stop_requests
@@ -420,7 +428,7 @@ class Agent:
             case "check_gradient", (order,):
                 return self._check_gradient(order)
             case "latest_forward", ():
-                recorder, forward = self.phases.recorder, self.phases.latest_forward
+                recorder, forward = self.phases.recorder, self.phases.counts.forward_index
                 return forward, recorder is not None and any(recorder.taped(forward))
             case "repro", (path,):
                 from autograd_tui.engine.script.repro_writer import write_repro
@@ -473,7 +481,6 @@ class Agent:
     def _send_setting(self, command: Command, carry_out: Callable[[], None]) -> None:
         """Carry out a setting and send its frame, at which the script is held now."""
         self._held = self.phases.set(command, carry_out)
-        self._first_index += 1  # it is no event, and an iteration is as long as before
         run = self._free_run
         self._send_stop(self._held, held=run is None or run.ends_at(self._held, ends_iteration=self.ends_iteration))
 
@@ -482,9 +489,5 @@ class Agent:
     @property
     def ends_iteration(self) -> bool:
         """Whether the iteration before had no more events than the present one has by now."""
-        return self._length is not None and self.phases.index - self._first_index + 1 == self._length
-
-    def _begin_iteration(self, phases: Phases) -> None:
-        if self._iteration:
-            self._length = phases.index - self._first_index
-        self._iteration, self._first_index = phases.iteration, phases.index
+        counts = self.phases.counts
+        return counts.length is not None and counts.index - counts.first_index + 1 == counts.length

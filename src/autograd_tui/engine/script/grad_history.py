@@ -3,22 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 
 from torch import Tensor
 
+from autograd_tui.engine.script.event_counts import EventCounts
 from autograd_tui.engine.training.tensor_properties import version_of
 
 Seen = tuple[int, int] | None  # which gradient a parameter has, and how often that was changed in place
-
-
-@dataclass(slots=True)
-class FreeCounts:
-    """What is counted while no gradient is looked at; the keys are ids of optimizers and modules."""
-
-    backwards: int = 0  # since the script began
-    cleared: dict[int, int] = field(default_factory=dict)  # backwards by the last zero_grad
-    used: dict[int, int] = field(default_factory=dict)  # backwards by the last step
 
 
 class GradHistory:
@@ -29,7 +20,7 @@ class GradHistory:
         self.used: dict[int, bool] = {}
         self._seen: dict[int, Seen] = {}  # as of the last event
 
-    def restart(self, params: Iterable[Tensor], owners: Mapping[int, Iterable[int]], counts: FreeCounts) -> None:
+    def restart(self, params: Iterable[Tensor], owners: Mapping[int, Iterable[int]], counts: EventCounts) -> None:
         """Begin behind events that were counted alone.
 
         `owners`: the ids of the optimizers and models that have each parameter. A gradient may have fewer backwards in
@@ -38,7 +29,7 @@ class GradHistory:
         self.backwards, self.used, self._seen = {}, {}, {}
         self.add(params, owners, counts)
 
-    def add(self, params: Iterable[Tensor], owners: Mapping[int, Iterable[int]], counts: FreeCounts) -> None:
+    def add(self, params: Iterable[Tensor], owners: Mapping[int, Iterable[int]], counts: EventCounts) -> None:
         """Begin to follow more parameters."""
         for param in params:
             of = owners.get(id(param), ())

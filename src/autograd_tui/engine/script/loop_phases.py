@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from autograd_tui.core.command import Command
 from autograd_tui.core.frame import Frame
 from autograd_tui.engine.script.call_site import position
-from autograd_tui.engine.script.grad_history import FreeCounts
+from autograd_tui.engine.script.event_counts import EventCounts
 from autograd_tui.engine.script.module_calls import ModuleCalls
+from autograd_tui.engine.script.passed_events import PassedEvents
 from autograd_tui.engine.script.registry import Registry
 from autograd_tui.engine.script.script_frames import ScriptFrames
 from autograd_tui.engine.training.tensor_properties import version_of
@@ -32,6 +33,13 @@ class Agent(Protocol):
 
     def lets_pass(self, phases: Phases, name: str) -> bool:
         """Return whether nothing is wanted of the event that has just been counted."""
+        ...
+
+    def note_passed(self, forwards: list[tuple[int, int]], losses: list[float], last: str) -> None:
+        """Take note of events that passed and are counted now.
+
+        forwards: the index and iteration of each forward among them; losses: theirs; last: the last event's name
+        """
         ...
 
     def stop(self, frame: Frame) -> None:
@@ -56,34 +64,23 @@ class Event:
 
 
 class Phases:
-    """Counts a script's events, and keeps what is known of its loop.
-
-    `index`: events so far. `iteration`: from 1 at the first forward on. `steps`: of all optimizers, without those that
-    were skipped. All three are the same however the script is run.
-    """
+    """Counts a script's events, and keeps what is known of its loop."""
 
     def __init__(self, agent: Agent) -> None:
         self.agent = agent
-        self.index = self.iteration = self.steps = 0
-        self.latest_forward = 0  # its index
         self.registry = Registry()
+        self.counts = EventCounts(lambda: self.registry.has_optimizer)  # the same however the script is run
         self.calls = ModuleCalls()
-        self.counts = FreeCounts()
-        self.backwards = 0  # since the last step or zero_grad
-        self.step_events = 0  # steps, with those that were skipped or ran inside a backward
-        self.step_counts: dict[int, int] = {}  # completed, by the optimizer's id
         self.inside: list[tuple[str, Any, FrameType]] = []  # the calls that are not over, outermost first
+        self.passed: PassedEvents | None = None  # of a free run, while no frames are wanted
         self._frames_wanted = False
         self._continuous = False  # whether every event since the last one was followed with its gradients
         self._has_begun = False
-        self._loss: weakref.ref[Tensor] | None = None
-        self._loss_version = self._loss_step_events = 0
-        self._skipped: list[int] = []  # which of the step events since the last forward were
+        self.loss_ref: weakref.ref[Tensor] | None = None
+        self.loss_version = 0
         self.is_graph_kept = False  # whether the last backward has kept its graph
         self.is_loss_alone = True  # whether the last backward started from no other tensor as well
-        self._scaled: tuple[weakref.ref[Tensor], Tensor] | None = None  # a scaled loss, and the one that it was
-        self._positions: set[tuple[int, int]] = set()  # of this iteration's forwards
-        self._has_stepped = self._has_cleared = False  # since this iteration began
+        self.scaled: tuple[weakref.ref[Tensor], Tensor] | None = None  # a scaled loss, and the one that it was
         self.stepped_in_backward = False  # in the one that runs, or has just ended
         self._reader = ScriptFrames(self)
         self.recorder: ScriptRecorder | None = None  # once something was to be recorded
@@ -95,24 +92,18 @@ class Phases:
     @property
     def backward_loss(self) -> Tensor | None:
         """What the last backward began at, as it was given, while the script keeps it."""
-        return self._loss() if self._loss is not None else None
+        return self.loss_ref() if self.loss_ref is not None else None
 
     @property
     def loss(self) -> Tensor | None:
         """The loss of the last forward, not scaled, while the script keeps it; None where there is none."""
-        loss = self._loss() if self._loss is not None else None
-        return self.unscaled(loss) if loss is not None else None
-
-    @property
-    def loss_steps(self) -> int:
-        """The completed steps at the last forward."""
-        since = range(self._loss_step_events, self.step_events)
-        return self.steps - sum(1 for each in since if each + 1 not in self._skipped)
+        loss = self.backward_loss
+        return loss if loss is None or self.scaled is None else self.unscaled(loss)
 
     @property
     def has_stepped_since_forward(self) -> bool:
         """Whether an optimizer may have moved parameters since the last forward."""
-        return self.step_events != self._loss_step_events or self.inside_step
+        return self.counts.step_events != self.counts.forward_step_events or self.inside_step
 
     @property
     def frames(self) -> bool:
@@ -121,6 +112,9 @@ class Phases:
 
     @frames.setter
     def frames(self, wanted: bool) -> None:
+        if wanted:
+            self.count_passed()
+            self.passed = None
         if wanted != self._frames_wanted:
             self._frames_wanted, self._continuous = wanted, False
             if wanted:
@@ -147,8 +141,8 @@ class Phases:
         if not name or name == "forward" or not self._reader.has_everything():
             return None
         optimizers = self.registry.optimizers
-        is_only = name == "step" and len(optimizers) == len(self.step_counts) == 1
-        skipped = name == "step" and self._skipped[-1:] == [self.step_events]
+        is_only = name == "step" and len(optimizers) == len(self.counts.step_counts) == 1
+        skipped = name == "step" and self.counts.last_skipped == self.counts.step_events
         self.event = Event(name, optimizer=optimizers[0] if is_only else None, skipped=skipped)
         frame = self.make_frame(name)
         self.event = Event("")
@@ -164,26 +158,35 @@ class Phases:
 
     def set(self, command: Command, carry_out: Callable[[], None]) -> Frame:
         """Carry out a setting where the script is held, and return the frame that it leads to: it is counted too."""
-        self.index += 1
+        counts = self.counts
+        counts.index += 1
+        counts.first_index += 1  # it is no event of the script's, and an iteration is as long as before
         try:
             return self._reader.set(command, carry_out)
         except BaseException:
-            self.index -= 1
+            counts.index -= 1
+            counts.first_index -= 1
             raise
 
     def unscaled(self, loss: Tensor) -> Tensor:
         """Return what a loss was before GradScaler scaled it; itself where it did not."""
-        if self._scaled is not None and self._scaled[0]() is loss:
-            return self._scaled[1]
+        if self.scaled is not None and self.scaled[0]() is loss:
+            return self.scaled[1]
         return loss
+
+    def count_passed(self) -> None:
+        """Count the events that have passed until now."""
+        if self.passed is not None and self.passed.events:
+            events, losses = self.passed.take()
+            self.is_graph_kept, self.is_loss_alone = False, True
+            self.agent.note_passed(self.counts.add(events), losses, events[-1][0])
 
     # What the seams call. Each `begin_...` runs before PyTorch's own function. A free run must take little time here.
 
     def add_optimizer(self, optimizer: Optimizer) -> None:
         """Take note of an optimizer that was made or used."""
         if self.registry.add_optimizer(optimizer):
-            for counts in (self.step_counts, self.counts.cleared, self.counts.used):
-                counts.pop(id(optimizer), None)  # of one before it, whose id this one has
+            self.counts.forget(id(optimizer))  # of one before it, whose id this one has
 
     def begin(self, loss: Tensor | None = None) -> None:
         """Prepare for a call: at the first one of all send frame 0; `loss`: that a backward is to start from."""
@@ -204,6 +207,7 @@ class Phases:
 
     def enter(self, kind: str, subject: Any, frame: FrameType) -> None:
         """Enter a call that others may be made inside of; `frame`: of a function that runs as long as the call."""
+        self.passed = None
         self.inside.append((kind, subject, frame))
 
     def leave(self, subject: Any) -> None:
@@ -229,17 +233,14 @@ class Phases:
             self.recorder.leave()
         if self.inside or not self._has_begun:
             self.begin(loss)
-        before, version = self._loss, version_of(loss)
-        is_new = before is None or before() is not loss or version != self._loss_version
+        before, version = self.loss_ref, version_of(loss)
+        is_new = before is None or before() is not loss or version != self.loss_version
         if self.recorder is not None:
             self.recorder.end_forward(loss, frame, is_new=is_new)
         if is_new:
-            self._loss, self._loss_version = weakref.ref(loss), version
+            self.loss_ref, self.loss_version = weakref.ref(loss), version
             self.is_loss_alone = tensors is loss or len(tensors) == 1
-            self._loss_step_events = self.step_events
-            self._count_iteration(position(frame))
-            self.index += 1
-            self.latest_forward = self.index
+            self.counts.add_forward(position(frame), inside_step=self.inside_step)
             if not self.agent.lets_pass(self, "forward"):
                 self._stop(Event("forward", loss=loss))
         if self._frames_wanted:
@@ -251,32 +252,28 @@ class Phases:
 
     def end_backward(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Count a backward that has ended; its arguments, as they were given behind the loss."""
-        self.backwards += 1
-        self.counts.backwards += 1
+        self.counts.add_backward()
         self.is_graph_kept = bool(args or kwargs) and _retains(args, kwargs)
         if self._continuous:
             self._reader.after_backward()
-        self.index += 1
+        self.counts.index += 1
         if not self.agent.lets_pass(self, "backward"):
             self._stop(Event("backward"))
         if self.stepped_in_backward:
-            self.stepped_in_backward, self.backwards = False, 0
+            self.stepped_in_backward, self.counts.held_backwards = False, 0
 
     def add_step_in_backward(self, optimizer: Optimizer) -> None:
         """Count a step that a hook takes while a backward runs: it is no event."""
         self.add_optimizer(optimizer)
-        self.stepped_in_backward = self._has_stepped = True
-        self.step_events += 1
-        self.steps += 1
-        key = id(optimizer)
-        self.step_counts[key] = self.step_counts.get(key, 0) + 1
+        self.stepped_in_backward, self.passed = True, None
+        self.counts.add_step_in_backward(id(optimizer))
 
     def begin_step(self, optimizer: Optimizer, frame: FrameType) -> None:
         """Look at the parameters before an optimizer's step; `frame`: of what calls the hooks."""
         self.add_optimizer(optimizer)
         if self.inside or not self._has_begun:
             self.begin()
-        self.inside.append(("step", optimizer, frame))
+        self.enter("step", optimizer, frame)
         if self._frames_wanted:
             self.calls.reset()
             self.follow()
@@ -290,26 +287,21 @@ class Phases:
         if found_inf is not None and bool(found_inf):
             self.end_skipped_step(optimizer)
             return
-        self.steps += 1
-        key = id(optimizer)
-        self.step_counts[key] = self.step_counts.get(key, 0) + 1
-        self.counts.used[key] = self.counts.backwards
+        self.counts.add_step(id(optimizer))
         if self._continuous:
             self._reader.after_step(optimizer)
-        self._count_step(optimizer)
+        self._stop_behind_step(optimizer)
 
     def end_skipped_step(self, optimizer: Optimizer) -> None:
         """Count a step that GradScaler has left out, since gradients are not finite."""
-        self._skipped = [each for each in self._skipped if each > self._loss_step_events] + [self.step_events + 1]
-        self._count_step(optimizer, skipped=True)
+        self.counts.add_skipped_step()
+        self._stop_behind_step(optimizer, skipped=True)
 
-    def _count_step(self, optimizer: Optimizer, *, skipped: bool = False) -> None:
-        self._has_stepped = True
-        self.step_events += 1
-        self.index += 1
+    def _stop_behind_step(self, optimizer: Optimizer, *, skipped: bool = False) -> None:
+        self.counts.index += 1
         if not self.agent.lets_pass(self, "step"):
             self._stop(Event("step", optimizer=optimizer, skipped=skipped))
-        self.backwards = 0
+        self.counts.held_backwards = 0
 
     def begin_zero_grad(self, owner: Optimizer | nn.Module) -> None:
         """Look at the gradients before they are cleared."""
@@ -325,21 +317,17 @@ class Phases:
 
     def end_zero_grad(self, owner: Optimizer | nn.Module) -> None:
         """Count a zero_grad that has ended."""
-        key, counts = id(owner), self.counts
-        if counts.backwards > counts.cleared.get(key, 0):
-            self._has_cleared = True
-        counts.cleared[key] = counts.backwards
-        self.backwards = 0
+        self.counts.add_zero_grad(id(owner))
         if self._continuous:
             self._reader.after_zero_grad(owner)
-        self.index += 1
+        self.counts.index += 1
         if not self.agent.lets_pass(self, "zero_grad"):
             self._stop(Event("zero_grad", optimizer=owner if isinstance(owner, Optimizer) else None))
 
     def note_scaled(self, scaled: Any, loss: Any) -> None:
         """Remember what GradScaler has made of a loss."""
         if isinstance(scaled, Tensor) and isinstance(loss, Tensor) and scaled is not loss and loss.numel() == 1:
-            self._scaled = weakref.ref(scaled), loss.detach()
+            self.scaled, self.passed = (weakref.ref(scaled), loss.detach()), None
 
     def end_clip(self, name: str, result: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Count a call of one of the functions that clip gradients; their arguments as they were given."""
@@ -352,7 +340,7 @@ class Phases:
 
     def end_call(self, event: Event) -> None:
         """Count a call of any other kind that has ended."""
-        self.index += 1
+        self.counts.index += 1
         if not self.agent.lets_pass(self, event.name):
             self._stop(event)
 
@@ -381,24 +369,6 @@ class Phases:
     def inside_step(self) -> bool:
         """Whether an optimizer's step runs that calls the script's own closure."""
         return any(kind == "step" for kind, *_ in self.inside)
-
-    def _count_iteration(self, place: tuple[int, int]) -> None:
-        """Begin an iteration where a forward comes from a line that has been one's since it began, behind a step."""
-        if self.iteration == 0 or (place in self._positions and self._is_over()):
-            self.iteration += 1
-            self._positions = {place}
-            self._has_stepped = self._has_cleared = False
-        else:
-            self._positions.add(place)
-
-    def _is_over(self) -> bool:
-        """Return whether the next forward from a line that had one begins an iteration."""
-        if self._has_stepped or (self._has_cleared and not self.inside_step):
-            return True
-        if self.registry.has_optimizer:
-            return False
-        self.backwards = 0  # since somebody moves the parameters by hand
-        return True
 
 
 def _retains(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:

@@ -261,7 +261,7 @@ class ScriptRecorder:
         self._forward_problem = None
         if problem is not None and is_new:
             self.problem = problem
-            self._not_taped = self._phases.index + 1, problem.removeprefix("The forward was not recorded: ")
+            self._not_taped = self._phases.counts.index + 1, problem.removeprefix("The forward was not recorded: ")
         if tracer is None:
             return
         self._name_variables(stack)
@@ -269,7 +269,7 @@ class ScriptRecorder:
         self._tracer = None
         if not is_new or self._before is None:
             return
-        params, frame = self._phases.registry.params, self._phases.index + 1
+        params, frame = self._phases.registry.params, self._phases.counts.index + 1
         self._taped = tracer.tape.finish(loss, self._phases.unscaled(loss), stack, frame)
         if tracer.tape.problem is not None:
             self._not_taped = frame, tracer.tape.problem

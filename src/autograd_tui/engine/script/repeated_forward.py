@@ -114,16 +114,19 @@ class Rehearsal:
     def lets_pass(self, phases: Phases, name: str) -> bool:
         """Look at the forward where it comes, and at what comes behind it."""
         forward = self._order.forward
-        if phases.index < forward:
+        if phases.counts.index < forward:
             self._reach()
             self._events.append((self._count, name))
-        elif phases.index > forward:
+        elif phases.counts.index > forward:
             self.go_on(phases, name)
         elif name == "forward":
             self._find_start(phases)
         else:
             self.answers.fail(OTHER_WAY)
         return True
+
+    def note_passed(self, forwards: list[tuple[int, int]], losses: list[float], last: str) -> None:
+        """Do nothing: none passes here."""
 
     def stop(self, frame: Frame) -> None:
         """Take no frame."""
@@ -161,7 +164,7 @@ class Rehearsal:
 
     def refuse_start(self, moved: str) -> NoReturn:
         """Answer why the forward cannot be made again from its beginning."""
-        if self.start < 0 and self.phases.iteration == 1:
+        if self.start < 0 and self.phases.counts.iteration == 1:
             self.answers.fail("this forward ran before anything of the script was followed: it cannot be made again.")
         if self.start < 0:
             self.answers.fail("this forward has begun too long before its backward to be made again.")
@@ -234,10 +237,10 @@ class RepeatedForward:
 
     def lets_pass(self, phases: Phases, name: str) -> bool:
         """Answer where the forward ends."""
-        is_end = phases.index == self._order.forward and name == "forward"
+        is_end = phases.counts.index == self._order.forward and name == "forward"
         if self._measures and is_end:
             self._end_forward(phases)
-        if phases.index >= self._order.forward or (self._measures and name not in HARMLESS):
+        if phases.counts.index >= self._order.forward or (self._measures and name not in HARMLESS):
             self.answers.fail(OTHER_WAY)
         self._reach()
         return True
@@ -250,6 +253,9 @@ class RepeatedForward:
             self.answers.end(self.measure(loss))
         except Exception as error:
             self.answers.end(failure_of(error))
+
+    def note_passed(self, forwards: list[tuple[int, int]], losses: list[float], last: str) -> None:
+        """Do nothing: none passes here."""
 
     def stop(self, frame: Frame) -> None:
         """Take no frame."""

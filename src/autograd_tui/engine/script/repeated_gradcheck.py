@@ -85,7 +85,7 @@ class BackwardRehearsal(Rehearsal):
 
         def end_backward(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             given = kwargs.get("gradient", kwargs.get("grad_tensors", args[0] if args else None))
-            if given is not None and self.phases.index == self._forward:
+            if given is not None and self.phases.counts.index == self._forward:
                 self.answers.fail("this backward is given a gradient to begin with, which a check cannot repeat yet.")
             end(args, kwargs)
 

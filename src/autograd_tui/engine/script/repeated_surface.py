@@ -58,12 +58,12 @@ class StepRehearsal(Rehearsal):
 
     def go_on(self, phases: Phases, name: str) -> None:
         """Answer with the parameters behind the step."""
-        if phases.index == self._step and name == "step":
+        if phases.counts.index == self._step and name == "step":
             params = phases.registry.params()
             self.answers.end(
                 ScriptStep(self.start, {each: param.detach() for each, param in params.items() if can_move(param)})
             )
-        if phases.index >= self._step:
+        if phases.counts.index >= self._step:
             self.answers.fail(OTHER_WAY)
 
 

@@ -64,7 +64,7 @@ IN_PLACE_OPERATORS = {"add_": "+=", "sub_": "-=", "mul_": "*=", "div_": "/="}
 
 def write_repro(phases: Phases, path: str) -> ScriptRepro:
     """Write the latest forward into a new file; return the script beside it. Raises Refused."""
-    recorder, frame = phases.recorder, phases.latest_forward
+    recorder, frame = phases.recorder, phases.counts.forward_index
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         raise Refused("no repro can be written: it is one of several processes, and would wait for the others.")
     forward, problem = recorder.taped(frame) if recorder is not None else (None, None)
@@ -137,7 +137,7 @@ class _Writer:
         modules = {*(module for module, _ in references), *imported_modules(imports)}
         return ScriptRepro(
             forward.frame,
-            self._phases.iteration,
+            self._phases.counts.iteration,
             repr(forward.value),
             sys.executable,
             {"Python": sys.version.split()[0], "PyTorch": str(torch.__version__)},

@@ -106,7 +106,7 @@ class ScriptFrames:
         moved: tuple[str, ...] = ()
         if last is not None and last.params == before:
             before = last.params
-        elif last is not None and last.index == self._phases.index and not self._phases.inside_step:
+        elif last is not None and last.index == self._phases.counts.index and not self._phases.inside_step:
             moved = _changed_rows(before, last.params)
         self._steps[id(optimizer)] = BeforeStep(before, state, self._optimizers.rates(), moves, moved)
 
@@ -140,7 +140,7 @@ class ScriptFrames:
         if self._last is None or any(each.module is None for each in self._models):
             return False
         return registry.params().keys() >= set(self._last.params.layout.names) and all(
-            each in optimizers or each in self._gone for each in self._phases.step_counts
+            each in optimizers or each in self._gone for each in self._phases.counts.step_counts
         )
 
     def read(self, name: str, stack: FrameType) -> Frame:
@@ -159,7 +159,7 @@ class ScriptFrames:
         if name in ("", "forward"):
             self._find_cleared(tensors)
         last = self._last
-        follows = last is not None and last.index == phases.index - 1
+        follows = last is not None and last.index == phases.counts.index - 1
         groups = {"params": readable_group(params)}
         if not follows or name == "forward":
             groups["buffers"] = readable_group(phases.registry.buffers())
@@ -186,11 +186,11 @@ class ScriptFrames:
         frame = self._frame(name, last, read, params, follows=follows)
         command = Command(name) if name else None
         changes: Changes = {
-            "index": phases.index,
+            "index": phases.counts.index,
             "command": command,
             "mover": command if frame.mover == command else frame.mover,
-            "iteration": phases.iteration,
-            "steps": phases.steps,
+            "iteration": phases.counts.iteration,
+            "steps": phases.counts.steps,
             "script": self._stop(name, stack, frame, last if follows else None, calls, leaves),
         }
         self._last, self._models = replace(frame, **changes), list(models)
@@ -200,7 +200,7 @@ class ScriptFrames:
             for index, each in enumerate(tensors)
             if each.grad is not None and not self._history.backwards.get(id(each))
         )
-        self._gone = self._phases.step_counts.keys() - {id(each) for each in phases.registry.optimizers}
+        self._gone = self._phases.counts.step_counts.keys() - {id(each) for each in phases.registry.optimizers}
         self._history.note(tensors)
         self._cleared = []
         return frame
@@ -225,7 +225,7 @@ class ScriptFrames:
             changes |= {"params": table, "before": last.params, "mover": command, "moves": moves(), "moved": True}
         if last.script is not None:
             changes["script"] = replace(last.script, moved_by_hand=(), cleared_by_hand=())
-        self._last = replace(last, index=self._phases.index, command=command, **changes)
+        self._last = replace(last, index=self._phases.counts.index, command=command, **changes)
         return self._last
 
     def _learn(self, stack: FrameType, leaves: list[Tensor], calls: list[ModuleCall]) -> None:
@@ -285,7 +285,7 @@ class ScriptFrames:
         if loss is None or loss.numel() != 1 or not phases.is_loss_alone or not phases.registry.has_optimizer:
             return {}
         graph = "alive" if phases.is_graph_kept else "freed"
-        changes: Changes = {"loss": loss.item(), "loss_steps": phases.loss_steps, "graph": graph}
+        changes: Changes = {"loss": loss.item(), "loss_steps": phases.counts.forward_steps, "graph": graph}
         return changes | ({"moved": True} if phases.has_stepped_since_forward else {"loss_params": frame.params})
 
     def _no_changes(self, frame: Frame, last: Frame, read: dict[str, StatsTable]) -> Changes:
@@ -304,9 +304,9 @@ class ScriptFrames:
             "targets": row("targets"),
             "top": as_top(read["top"]),
             "graph": "alive" if event.loss is not None and event.loss.requires_grad else "none",
-            "buffers_before": last.buffers if last.index == self._phases.index - 1 else None,
+            "buffers_before": last.buffers if last.index == self._phases.counts.index - 1 else None,
             "loss_params": frame.params,
-            "loss_steps": self._phases.steps,
+            "loss_steps": self._phases.counts.steps,
             "moved": False,
         }
 
@@ -315,7 +315,7 @@ class ScriptFrames:
         differ = before.state != "none" and last.grads_params != frame.loss_params
         grads = frame.grads
         empty = {index for index, count in enumerate(grads.backwards) if not count}
-        found = any(before.backwards) and last.index == self._phases.index - 1
+        found = any(before.backwards) and last.index == self._phases.counts.index - 1
         return {
             "graph": "alive" if self._phases.is_graph_kept else "freed",
             "grads_params": None if differ else frame.loss_params,
@@ -347,7 +347,7 @@ class ScriptFrames:
         }
 
     def _zero_grad_changes(self, frame: Frame, last: Frame, read: dict[str, StatsTable]) -> Changes:
-        follows = last.index == self._phases.index - 1
+        follows = last.index == self._phases.counts.index - 1
         return {"last_grads": last.grads if follows else None, "unused": frozenset(), "state_before": None}
 
     # The stop.
@@ -384,9 +384,10 @@ class ScriptFrames:
             models=models,
             optimizer=registry.optimizer_name(event.optimizer) if event.optimizer is not None else "",
             steps=tuple(
-                (registry.optimizer_name(each), phases.step_counts.get(id(each), 0)) for each in registry.optimizers
+                (registry.optimizer_name(each), phases.counts.step_counts.get(id(each), 0))
+                for each in registry.optimizers
             ),
-            backwards=phases.backwards,
+            backwards=phases.counts.held_backwards,
             skipped=event.skipped,
             scaled_loss=scaled,
             norm=None if event.norm is None else float(event.norm),

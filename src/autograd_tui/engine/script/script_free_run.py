@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from time import monotonic
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -12,30 +12,26 @@ from autograd_tui.core.command import Phase
 from autograd_tui.core.frame import Frame
 from autograd_tui.core.history import Series
 from autograd_tui.core.phase_order import Goal
+from autograd_tui.engine.script.passed_events import Indexed, PassedEvents
 from autograd_tui.engine.script.watch_filter import WatchFilter
 
 if TYPE_CHECKING:
     from autograd_tui.engine.script.loop_phases import Phases
 
-MAX_FRAME_SHARE = 0.03  # of a free run's time that frames may cost
+MAX_FRAME_SHARE = 0.02  # of a free run's time that frames may cost
 UNTIMED_SHARE = 0.5  # what following an iteration costs beside its frames, as a share of what those cost
 MAX_WAIT = 60.0  # seconds for the next iteration to begin, before frames are made of the present one
 MAX_SHOWN_EVENTS = 256  # in a row: of a script whose iterations do not end it is not known when they do
+MAX_PASSED = 1024  # forwards that pass before the events are counted
+MAX_LOSSES = 1 << 15  # that are sent at once, before they are thinned
 MAX_WAITING_LOSSES = 256  # on an accelerator, before they are copied to the host together
-
-
-class Indexed(Protocol):
-    """Bytes, of which some may be shared with another process."""
-
-    def __getitem__(self, index: int, /) -> int: ...
 
 
 class LossRecord:
     """The losses since the last message to the screen; on an accelerator they wait to be copied together."""
 
     def __init__(self) -> None:
-        self._series = Series()
-        self._known: list[tuple[int, int, float]] = []
+        self._series = Series(MAX_LOSSES)
         self._waiting: list[tuple[int, int, Tensor]] = []
 
     def add(self, index: int, iteration: int, loss: Tensor) -> float | None:
@@ -52,9 +48,7 @@ class LossRecord:
                 return None
             if type(value) is not float:
                 return None
-            self._known.append((index, iteration, value))
-            if len(self._known) >= MAX_WAITING_LOSSES:
-                self._sort_in()
+            self._series.append(index, iteration, value)
             return value
         if loss.numel() != 1 or loss.is_complex():
             return None
@@ -63,17 +57,19 @@ class LossRecord:
             self._sort_in()
         return None
 
+    def extend(self, forwards: list[tuple[int, int]], losses: list[float]) -> None:
+        """Add the losses of forwards, given the index and the iteration of each."""
+        self._sort_in()
+        self._series.extend(forwards, losses)
+
     def take(self) -> Series:
         """Return the losses, and begin anew."""
         self._sort_in()
-        series, self._series = self._series, Series()
+        series, self._series = self._series, Series(MAX_LOSSES)
         return series
 
     def _sort_in(self) -> None:
-        """Add what is known to the series, and what waits, with one wait for each device."""
-        known, self._known = self._known, []
-        for index, iteration, value in known:
-            self._series.append(index, iteration, value)
+        """Add what waits to the series, with one wait for each device."""
         waiting, self._waiting = self._waiting, []
         with torch.no_grad():
             for device in dict.fromkeys(loss.device for *_, loss in waiting):
@@ -112,14 +108,16 @@ class FreeRun:
         self._needs_losses = goal.on_loss or watch is not None
         self._makes_all = watch is not None and not watch.suffices  # whether each event needs a frame
         self._shows = False  # whether the screen gets the frames of the present iteration
-        self._shows_next = phases.iteration == 0
+        self._shows_next = phases.counts.iteration == 0
         self._shown = 0  # events of this iteration, while they are shown
         self._cost, self._frame_began = 0.0, 0.0  # seconds
         self._due = monotonic() + every  # when frames are wanted again
-        self._iteration = phases.iteration
+        self._iteration = phases.counts.iteration
         self._needs_frame = self._makes_all
-        if phases.iteration:
-            self._shows_next = phases.iteration == 1
+        may_pass = watch is None or (watch.suffices and not watch.counts_rises)
+        self._passed = PassedEvents(phases, goal, watch=watch, pause=pause) if may_pass else None
+        if phases.counts.iteration:
+            self._shows_next = phases.counts.iteration == 1
             self._begin_iteration(phases)
         self._follow(phases)
 
@@ -128,7 +126,7 @@ class FreeRun:
         loss = None
         if name == "forward":
             loss = self._note_loss(phases)
-            if self._needs_frame or phases.iteration != self._iteration or monotonic() >= self._due:
+            if self._needs_frame or phases.counts.iteration != self._iteration or monotonic() >= self._due:
                 self._look_at_iteration(phases)
         if (
             self._needs_frame
@@ -139,7 +137,21 @@ class FreeRun:
             phases.frames = True
             self._frame_began = monotonic()
             return False
+        if name == "forward" and self._passed is not None:
+            self._let_pass(phases, self._passed)
         return True
+
+    def note_passed(self, phases: Phases) -> None:
+        """Take note that events have passed without a look at them."""
+        self._iteration = phases.counts.iteration
+
+    def _let_pass(self, phases: Phases, passed: PassedEvents) -> None:
+        """Have the coming events taken down alone, up to the forward of which something may be wanted again."""
+        end = self._goal.iteration
+        forwards = MAX_PASSED if end is None else min(MAX_PASSED, end - 2 - phases.counts.iteration)
+        is_usual = not (phases.frames or phases.inside or phases.scaled) and forwards > 0
+        phases.passed = passed if is_usual else None
+        passed.go_on(self._due, forwards)
 
     @property
     def counts_all(self) -> bool:
@@ -171,21 +183,21 @@ class FreeRun:
     def _look_at_iteration(self, phases: Phases) -> None:
         """Turn frames on or off as a forward begins an iteration, or comes when frames are due."""
         now = monotonic()
-        if phases.iteration != self._iteration or (self._shows_next and now >= self._due + MAX_WAIT):
+        if phases.counts.iteration != self._iteration or (self._shows_next and now >= self._due + MAX_WAIT):
             self._begin_iteration(phases)
         if not self._shows and not self._shows_next and now >= self._due:
             self._shows_next = phases.frames = True
 
     def _begin_iteration(self, phases: Phases) -> None:
-        self._iteration = phases.iteration
+        self._iteration = phases.counts.iteration
         end = self._goal.iteration
         if end is None and not self._shows and not self._shows_next:
             return
         if self._shows:
             self._end_showing()
-        is_last = end is not None and phases.iteration >= end
+        is_last = end is not None and phases.counts.iteration >= end
         self._shows = self._shows_next or is_last
-        self._shows_next = end is not None and phases.iteration == end - 1
+        self._shows_next = end is not None and phases.counts.iteration == end - 1
         self._shown = 0
         self._follow(phases)
 
@@ -203,7 +215,7 @@ class FreeRun:
         loss = phases.loss
         if loss is None:
             return None
-        value = self._losses.add(phases.index, phases.iteration, loss)
+        value = self._losses.add(phases.counts.index, phases.counts.iteration, loss)
         if value is None and self._needs_losses and not loss.is_cpu and type(loss) is Tensor and loss.numel() == 1:
             value = float(loss.item())
         return value

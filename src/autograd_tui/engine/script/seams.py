@@ -28,6 +28,8 @@ Function = Callable[..., Any]
 # PyTorch warns of names the script's line, as it does without them.
 SKIPPED_FILE = f"{__file__} (as importlib._bootstrap)"
 MAX_REASON_LENGTH = 200  # characters of an error of ours that are told
+MAX_EVENTS = 4096  # that pass before they are counted
+PASSED_BACKWARD = ("backward", 0)
 _cuda = torch.cuda
 _get_ident = threading.get_ident
 _function_modes = torch._C._len_torch_function_stack
@@ -55,11 +57,14 @@ class Seams:
         self._in_scheduler = False
         self._wrapped: list[tuple[Any, str, Function | None]] = []
         self._handles: list[Any] = []
+        self._autograd_backward = self._autograd_wrapper = torch.autograd.backward  # PyTorch's own, and what wraps it
 
     def install(self) -> None:
         """Put the wrappers and hooks in place."""
+        self._autograd_backward = torch.autograd.backward
         self._wrap(Tensor, "backward", self._backward)
         self._wrap(torch.autograd, "backward", self._backward)
+        self._autograd_wrapper = torch.autograd.backward
         self._wrap(Optimizer, "__init__", self._optimizer_init)
         for owner in (Optimizer, nn.Module):
             self._wrap(owner, "zero_grad", self._zero_grad)
@@ -146,6 +151,7 @@ class Seams:
         """Call a method of the phases, if the seams are on; a KeyboardInterrupt of the user's passes."""
         if self._is_on:
             try:
+                self._phases.count_passed()
                 if _function_modes() or _dispatch_modes():
                     with without_modes():
                         report(*args)
@@ -165,27 +171,44 @@ class Seams:
         return __init__
 
     def _backward(self, original: Function) -> Function:
-        phases, calls = self._phases, self._phases.calls
+        phases, calls, autograd = self._phases, self._phases.calls, torch.autograd
+        is_method = getattr(original, "__globals__", {}).get("__name__") == "torch._tensor"  # PyTorch's own
 
         def backward(tensors: Any, *args: Any, **kwargs: Any) -> Any:
-            if self._passes or not self._listens():
+            if self._passes or _is_compiling():
                 return original(tensors, *args, **kwargs)
-            loss = tensors if isinstance(tensors, Tensor) else _first_tensor(tensors)
-            if loss is None:
-                return original(tensors, *args, **kwargs)
-            if type(loss) is Tensor:
-                self.tell(phases.begin_backward, loss, tensors, sys._getframe(1))
-            else:
-                with torch._C.DisableTorchFunctionSubclass():  # which would be called for what is read of it
+            call, passed = original, None if args or kwargs else phases.passed
+            if passed is not None and passed.takes_forward(tensors, sys._getframe(1)):
+                if is_method and autograd.backward is self._autograd_wrapper:
+                    call = self._autograd_backward  # that the method would call, without the wrapper in between
+            elif self._listens():
+                passed = None
+                loss = tensors if isinstance(tensors, Tensor) else _first_tensor(tensors)
+                if loss is None:
+                    return original(tensors, *args, **kwargs)
+                if type(loss) is Tensor:
                     self.tell(phases.begin_backward, loss, tensors, sys._getframe(1))
+                else:
+                    with torch._C.DisableTorchFunctionSubclass():  # which would be called for what is read of it
+                        self.tell(phases.begin_backward, loss, tensors, sys._getframe(1))
+            else:
+                return original(tensors, *args, **kwargs)
             self._passes = calls.is_paused = True
             try:
-                result = original(tensors, *args, **kwargs)
+                result = call(tensors, *args, **kwargs)
             finally:
                 self._passes, calls.is_paused = not self._is_on, False
                 if phases.recorder is not None:
                     phases.recorder.end_backward()
-            self.tell(phases.end_backward, args, kwargs)
+            if (
+                passed is None
+                or passed is not phases.passed
+                or passed.pause[0]
+                or (passed.watch is not None and passed.watch.may_hold(phases, "backward", None))
+            ):
+                self.tell(phases.end_backward, args, kwargs)
+            else:
+                passed.events.append(PASSED_BACKWARD)
             return result
 
         return backward
@@ -194,25 +217,50 @@ class Seams:
         phases = self._phases
 
         def zero_grad(owner: Any, set_to_none: bool = True) -> None:
-            if not self._listens():
+            if self._passes or _is_compiling():
                 original(owner, set_to_none)
                 return
-            if not phases.passes(owner):
-                self.tell(phases.begin_zero_grad, owner)
-            original(owner, set_to_none)
-            self.tell(phases.end_zero_grad, owner)
+            passed = phases.passed
+            if passed is not None and id(owner) in passed.known and _get_ident() == passed.thread:
+                original(owner, set_to_none)
+                if passed.pause[0] or len(passed.events) >= MAX_EVENTS:
+                    self.tell(phases.end_zero_grad, owner)
+                else:
+                    passed.events.append(("zero_grad", id(owner)))
+            elif self._listens():
+                if not phases.passes(owner):
+                    self.tell(phases.begin_zero_grad, owner)
+                original(owner, set_to_none)
+                self.tell(phases.end_zero_grad, owner)
+            else:
+                original(owner, set_to_none)
 
         return zero_grad
 
     def _before_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-        if len(args) == 1 and not kwargs and self._phases.passes(optimizer):
+        phases = self._phases
+        if phases.passed is not None and len(args) == 1 and not kwargs and id(optimizer) in phases.passed.known:
             return  # nothing can be called inside
+        if len(args) == 1 and not kwargs and phases.passes(optimizer):
+            return
         if self._listens():
-            self.tell(self._phases.begin_step, optimizer, sys._getframe(1))
+            self.tell(phases.begin_step, optimizer, sys._getframe(1))
 
     def _after_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-        if self._listens():
-            self.tell(self._phases.end_step, optimizer)
+        phases = self._phases
+        passed = phases.passed
+        if (
+            passed is not None
+            and not self._passes
+            and id(optimizer) in passed.known
+            and _get_ident() == passed.thread
+            and not passed.pause[0]
+            and (passed.watch is None or not passed.watch.may_hold(phases, "step", None))
+            and len(passed.events) < MAX_EVENTS
+        ):
+            passed.events.append(("step", id(optimizer)))
+        elif self._listens():
+            self.tell(phases.end_step, optimizer)
         elif self._is_on and self._phases.calls.is_paused:
             self.tell(self._phases.add_step_in_backward, optimizer)
 
@@ -274,14 +322,14 @@ class Seams:
         def step(scaler: GradScaler, optimizer: Optimizer, *args: Any, **kwargs: Any) -> Any:
             if not (self._listens() and scaler.is_enabled()):
                 return original(scaler, optimizer, *args, **kwargs)
-            steps = phases.step_events
             self.tell(phases.begin)
+            steps = phases.counts.step_events
             self.tell(phases.enter, "GradScaler.step", scaler, sys._getframe())
             try:
                 result = original(scaler, optimizer, *args, **kwargs)
             finally:
                 phases.leave(scaler)
-            if phases.step_events == steps and _found_inf(scaler, optimizer):
+            if phases.counts.step_events == steps and _found_inf(scaler, optimizer):
                 self.tell(phases.end_skipped_step, optimizer)
             return result
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from autograd_tui.engine.script.agent import Agent
     from autograd_tui.engine.script.loop_phases import Phases
 
-MAX_TIME_SHARE = 0.05  # of a free run's time that forks may cost
+MAX_TIME_SHARE = 0.02  # of a free run's time that forks may cost
 COPY_SECONDS = 1.2e-9  # a byte that is written behind a fork: its page is copied
 BASE_BYTES = 4 << 20  # of a snapshot of the smallest script: its page table, and what Python writes
 OMP_PAUSE_HARD = 2
@@ -43,7 +43,7 @@ class Snapshots:
         self.is_copy = False  # whether this process was forked from the script that was started
         self.count = 0  # that were forked
         self._iteration = -1  # of the last one
-        self._due = 0.0  # when a free run may fork again, by `monotonic`
+        self.due = 0.0  # when a free run may fork again, by `monotonic`
         self._told: str | None = None  # why none could be forked
         self._outputs: tuple[int, int] | None = None  # copies of 1 and 2, while those are muted
 
@@ -54,13 +54,13 @@ class Snapshots:
 
     def take_at_stop(self, phases: Phases) -> Return | None:
         """Fork one where the script is about to be held, once an iteration; see `take`."""
-        if self._agent.seams is None or self._iteration == phases.iteration:
+        if self._agent.seams is None or self._iteration == phases.counts.iteration:
             return None
         return self.take(phases, is_whole=True)
 
     def take_in_run(self, phases: Phases) -> Return | None:
         """Fork one at the start of an iteration of a free run, so seldom that it costs little; see `take`."""
-        if self._agent.seams is None or monotonic() < self._due:
+        if self._agent.seams is None or monotonic() < self.due:
             return None
         return self.take(phases, is_whole=False)
 
@@ -80,11 +80,11 @@ class Snapshots:
                 if order is not None:
                     return order
                 self.count += 1
-                self._iteration, self._told = phases.iteration, None
+                self._iteration, self._told = phases.counts.iteration, None
                 written = COPY_SECONDS * state_bytes(phases)
-                self._due = monotonic() + (monotonic() - started + written) / MAX_TIME_SHARE
+                self.due = monotonic() + (monotonic() - started + written) / MAX_TIME_SHARE
                 return None
-        self._due = monotonic() + 1.0
+        self.due = monotonic() + 1.0
         if reason != self._told:
             self._told = reason
             self._agent.say_no_snapshot(reason)
@@ -92,7 +92,9 @@ class Snapshots:
 
     def _fork_and_wait(self, phases: Phases, *, is_whole: bool) -> Return | None:
         parent = os.getpid()
-        made = Snapshot(phases.index, phases.iteration, is_whole, self._agent.length or 0, state_bytes(phases))
+        made = Snapshot(
+            phases.counts.index, phases.counts.iteration, is_whole, phases.counts.length or 0, state_bytes(phases)
+        )
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
         if not _fork(self._agent.seams):
             return None
@@ -113,6 +115,7 @@ class Snapshots:
             os._exit(0)
         # The script once more, in a process of its own; the snapshot waits on.
         self.is_copy, self._iteration = True, made.iteration
+        phases.passed = None
         with suppress(OSError):
             os.setpgid(0, 0)
         self.mute()
@@ -155,13 +158,13 @@ class CatchUp:
         self._agent, self.to = agent, order.to
         self._settings = list(order.settings)
         first = min([order.to, *(index for index, _ in order.settings)])
-        self._frames_from = first - max(FRAME_ITERATIONS * (agent.length or 0), FRAME_EVENTS)
+        self._frames_from = first - max(FRAME_ITERATIONS * (agent.phases.counts.length or 0), FRAME_EVENTS)
 
     def lets_pass(self, phases: Phases, name: str) -> bool:
         """Return whether the event needs no frame."""
-        if phases.index >= self._frames_from:
+        if phases.counts.index >= self._frames_from:
             phases.frames = True
-        return phases.index < self._frames_from and not self._agent.is_paused
+        return phases.counts.index < self._frames_from and not self._agent.is_paused
 
     def ends_at(self, frame: Frame, *, ends_iteration: bool) -> bool:
         """Return whether the run ends at a frame."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import weakref
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import torch
@@ -18,6 +19,7 @@ MARGIN = 0.01  # of a norm in float32, which is compared with a bound
 MIN_BOUND = 1e-15  # below it the squares in a norm may vanish
 MAX_ITEMS = 4  # norms that are copied to the host one by one
 PLAIN = (Tensor, torch.nn.Parameter)
+Range = tuple[float, float]
 NARROW = (torch.float16, torch.bfloat16)  # whose norms are taken in float32
 
 
@@ -39,6 +41,8 @@ class WatchFilter:
         self._of_params = [each for each in bounds if each.name == PARAM_NORM or each.name in names]
         self._of_grads = [each for each in bounds if each not in self._of_loss and each not in self._of_params]
         self._has_named = any(each.tensor for each in bounds)
+        self._grad_norms = _safe_range(each for each in bounds if each.name == GRAD_NORM)
+        self._param_norms = _safe_range(each for each in bounds if each.name == PARAM_NORM)
         self._looks_at_grads = self._nonfinite or bool(self._of_grads)
         self._looks_at_params = self._nonfinite or bool(self._of_params)
         self._params: list[weakref.ref[Tensor]] | None = None  # None: to be found anew
@@ -50,13 +54,18 @@ class WatchFilter:
             phases
         )
 
+    @property
+    def counts_rises(self) -> bool:
+        """Whether the loss of each iteration is compared with that of the one before."""
+        return bool(self._rises)
+
     def may_hold(self, phases: Phases, name: str, loss: float | None) -> bool:
         """Return whether an event needs a frame, for a watchpoint that holds or nearly does; `loss` of a forward."""
         if self._has_failed or phases.registry.changed:
             return True
         try:
             if name == "forward":
-                return loss is not None and self._may_hold_of_loss(loss, phases.iteration)
+                return loss is not None and self._may_hold_of_loss(loss, phases.counts.iteration)
             if name == "backward":
                 return self._looks_at_grads and self._may_hold_of_grads(phases)
             return name == "step" and self._looks_at_params and self._may_hold_of_params(phases)
@@ -81,9 +90,9 @@ class WatchFilter:
     def _may_hold_of_loss(self, loss: float, iteration: int) -> bool:
         if self._nonfinite and not math.isfinite(loss):
             return True
-        if any(each.holds_for(loss) for each in self._of_loss):
+        if self._of_loss and any(each.holds_for(loss) for each in self._of_loss):
             return True
-        return any(self._has_risen(each, loss, iteration) for each in self._rises)
+        return bool(self._rises) and any(self._has_risen(each, loss, iteration) for each in self._rises)
 
     def _has_risen(self, watchpoint: Watchpoint, loss: float, iteration: int) -> bool:
         """Count the loss of an iteration's first forward; where that is enough, the watcher counts it instead."""
@@ -97,18 +106,23 @@ class WatchFilter:
         return False
 
     def _may_hold_of_grads(self, phases: Phases) -> bool:
+        if self._are_numbers and self._params is not None:
+            return self._numbers_may_hold(self._params, self._grad_norms, of_grads=True)
         params = self._found(phases)
         if params is None:
             return True
         grads = [each.grad for each in params]
-        held = [each for each in grads if each is not None]
-        norms = self._norms(held)
-        if self._passes(norms, self._of_grads, GRAD_NORM):
+        norms = self._norms([each for each in grads if each is not None])
+        if self._passes(norms, self._grad_norms):
             return True
+        if not self._has_named:
+            return False
         names = [f"{name}.grad" for name, each in zip(self._names, grads, strict=True) if each is not None]
-        return self._passes_by_name(names, norms, self._of_grads)
+        return _passes_by_name(names, norms, self._of_grads)
 
     def _may_hold_of_params(self, phases: Phases) -> bool:
+        if self._are_numbers and self._params is not None:
+            return self._numbers_may_hold(self._params, self._param_norms, of_grads=False)
         params = self._found(phases)
         if params is None:
             return True
@@ -118,28 +132,35 @@ class WatchFilter:
             norms = self._norms(params)
         finally:
             torch._C._set_grad_enabled(was_enabled)
-        return self._passes(norms, self._of_params, PARAM_NORM) or self._passes_by_name(
-            self._names, norms, self._of_params
-        )
+        if self._passes(norms, self._param_norms):
+            return True
+        return self._has_named and _passes_by_name(self._names, norms, self._of_params)
 
-    def _passes(self, norms: list[float], bounds: list[Watchpoint], name: str) -> bool:
+    def _passes(self, norms: list[float], safe: Range) -> bool:
         """Return whether the norm of all together may pass a bound, or something is not finite."""
         joint = math.hypot(*norms)
         if self._nonfinite and not math.isfinite(joint):
             return True
-        return bool(norms) and any(each.name == name and _nearly_holds(each, joint) for each in bounds)
+        return bool(norms) and not safe[0] <= joint <= safe[1]
 
-    def _passes_by_name(self, names: list[str], norms: list[float], bounds: list[Watchpoint]) -> bool:
-        """Return whether the norm of one of the tensors may pass a bound."""
-        if not self._has_named:
-            return False
-        by_name = dict(zip(names, norms, strict=True))
-        return any(each.name in by_name and _nearly_holds(each, by_name[each.name]) for each in bounds)
+    def _numbers_may_hold(self, params: list[weakref.ref[Tensor]], safe: Range, *, of_grads: bool) -> bool:
+        """Do the same for parameters that are single numbers, at the least cost."""
+        squares, count = 0.0, 0
+        for reference in params:
+            tensor = reference()
+            if tensor is None:
+                return True
+            if of_grads:
+                tensor = tensor.grad
+                if tensor is None:
+                    continue
+            value = tensor.item()
+            squares += value * value
+            count += 1
+        return not math.isfinite(squares) or (count > 0 and not safe[0] <= math.sqrt(squares) <= safe[1])
 
     def _norms(self, tensors: list[Tensor]) -> list[float]:
         """Return the norm of each tensor, on the host."""
-        if self._are_numbers:
-            return [abs(each.item()) for each in tensors]
         if not tensors:
             return []
         if self._is_mixed:
@@ -166,10 +187,29 @@ class WatchFilter:
         self._names = [name for name, each in known.items() if each.is_floating_point() or each.is_complex()]
         params = [known[name] for name in self._names]
         self._params = [weakref.ref(each) for each in params]
-        self._are_numbers = all(each.numel() == 1 and each.is_cpu for each in params)
+        self._are_numbers = not self._has_named and all(
+            each.numel() == 1 and each.is_cpu and each.is_floating_point() for each in params
+        )
         kinds = {(each.dtype, each.device) for each in params}
         self._is_mixed = len(kinds) > 1 or any(dtype in NARROW for dtype, _ in kinds)
         return params
+
+
+def _safe_range(bounds: Iterable[Watchpoint]) -> Range:
+    """Return between what a norm lies where none of the bounds holds, nor nearly does."""
+    low, high = 0.0, math.inf
+    for each in bounds:
+        if each.sign == ">":
+            high = min(high, each.bound / (1 + MARGIN))
+        else:
+            low = max(low, each.bound / (1 - MARGIN))
+    return low, high
+
+
+def _passes_by_name(names: list[str], norms: list[float], bounds: list[Watchpoint]) -> bool:
+    """Return whether the norm of one of the tensors may pass a bound."""
+    by_name = dict(zip(names, norms, strict=True))
+    return any(each.name in by_name and _nearly_holds(each, by_name[each.name]) for each in bounds)
 
 
 def _nearly_holds(watchpoint: Watchpoint, norm: float) -> bool:

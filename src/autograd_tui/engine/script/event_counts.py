@@ -1,0 +1,190 @@
+"""The counts of a script's events: which iteration it is in, how many steps and backwards there were."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+MIN_REPEATS = 5  # of the same events, from which on they are counted together
+Place = tuple[int, int]  # of a forward: what tells one line of the script from another
+CountedEvent = tuple[str, Any]  # its name, with the place of a forward, or the id of an optimizer or module
+TOTALS = (
+    "index",
+    "iteration",
+    "steps",
+    "step_events",
+    "backwards",
+    "held_backwards",
+    "forward_index",
+    "forward_steps",
+    "forward_step_events",
+)
+MAX_TRIES = 16  # to find how events repeat themselves
+
+
+@dataclass(slots=True)
+class EventCounts:
+    """What is counted at each event, whether it has a frame or not. The keys are ids of optimizers and modules."""
+
+    has_optimizer: Callable[[], bool]  # where the script has none, it moves the parameters by hand
+    index: int = 0  # events so far
+    iteration: int = 0  # from 1 at the first forward on
+    first_index: int = 0  # of the event that the iteration began with
+    length: int | None = None  # events of the iteration before; None before there was a whole one
+    steps: int = 0  # of all optimizers, without those that were skipped
+    step_events: int = 0  # with them
+    step_counts: dict[int, int] = field(default_factory=dict)  # completed, by the optimizer's id
+    backwards: int = 0  # since the script began
+    held_backwards: int = 0  # since the last step or zero_grad
+    cleared: dict[int, int] = field(default_factory=dict)  # backwards by the last zero_grad
+    used: dict[int, int] = field(default_factory=dict)  # backwards by the last step
+    last_skipped: int = 0  # the number of the step event that was skipped last
+    forward_index: int = 0  # of the last forward
+    forward_steps: int = 0  # before it
+    forward_step_events: int = 0
+    _places: set[Place] = field(default_factory=set)  # of this iteration's forwards
+    _has_stepped: bool = False  # since this iteration began
+    _has_cleared: bool = False
+
+    def add_forward(self, place: Place, *, inside_step: bool = False) -> None:
+        """Count a forward; it begins an iteration where its line has made one since that began, behind a step."""
+        self.index += 1
+        self.forward_index = self.index
+        self.forward_steps, self.forward_step_events = self.steps, self.step_events
+        if self.iteration == 0 or (place in self._places and self._is_over(inside_step)):
+            if self.iteration:
+                self.length = self.index - self.first_index
+            self.iteration += 1
+            self.first_index = self.index
+            self._places.clear()
+            self._has_stepped = self._has_cleared = False
+        self._places.add(place)
+
+    def _is_over(self, inside_step: bool) -> bool:
+        """Return whether the next forward from a line that had one begins an iteration."""
+        if self._has_stepped or (self._has_cleared and not inside_step):
+            return True
+        if self.has_optimizer():
+            return False
+        self.held_backwards = 0  # since somebody moves the parameters by hand
+        return True
+
+    def add_backward(self) -> None:
+        """Count a backward; its event is counted by `index` alone."""
+        self.backwards += 1
+        self.held_backwards += 1
+
+    def add_step(self, key: int) -> None:
+        """Count a step that was not skipped."""
+        self.steps += 1
+        self.step_counts[key] = self.step_counts.get(key, 0) + 1
+        self.used[key] = self.backwards
+        self.step_events += 1
+        self._has_stepped = True
+
+    def add_skipped_step(self) -> None:
+        """Count a step that was left out; its event is counted by `index` alone."""
+        self.step_events += 1
+        self._has_stepped = True
+        self.last_skipped = self.step_events
+
+    def add_step_in_backward(self, key: int) -> None:
+        """Count a step that a hook takes while a backward runs: it is no event."""
+        self.steps += 1
+        self.step_events += 1
+        self.step_counts[key] = self.step_counts.get(key, 0) + 1
+        self._has_stepped = True
+
+    def add_zero_grad(self, key: int) -> None:
+        """Count a zero_grad; its event is counted by `index` alone."""
+        if self.backwards > self.cleared.get(key, 0):
+            self._has_cleared = True
+        self.cleared[key] = self.backwards
+        self.held_backwards = 0
+
+    def forget(self, key: int) -> None:
+        """Forget an object whose id another one has now."""
+        for counts in (self.step_counts, self.cleared, self.used):
+            counts.pop(key, None)
+
+    # Many at once.
+
+    def add(self, events: list[CountedEvent]) -> list[tuple[int, int]]:
+        """Count events in order, and return the index and the iteration of each forward among them.
+
+        Where they repeat themselves, and leave everything as it was but for what grows, most of them are not counted
+        one by one.
+        """
+        forwards: list[tuple[int, int]] = []
+        length = _period(events)
+        if length and len(events) >= MIN_REPEATS * length:
+            part = events[:length]
+            self._add_each(part, forwards)
+            state, totals, known = self._state(part), self._totals(), len(forwards)
+            self._add_each(part, forwards)
+            events = events[2 * length :]
+            if self._state(part) == state:  # so all further parts add what this one has added
+                added = [after - before for after, before in zip(self._totals(), totals, strict=True)]
+                times = len(events) // length - 1
+                self._repeat(part, added, times)
+                forwards += [
+                    (index + added[0] * time, iteration + added[1] * time)
+                    for time in range(1, times + 1)
+                    for index, iteration in forwards[known:]
+                ]
+                events = events[times * length :]
+        self._add_each(events, forwards)
+        return forwards
+
+    def _add_each(self, events: list[CountedEvent], forwards: list[tuple[int, int]]) -> None:
+        for name, key in events:
+            if name == "forward":
+                self.add_forward(key)
+                forwards.append((self.index, self.iteration))
+                continue
+            self.index += 1
+            if name == "backward":
+                self.add_backward()
+            elif name == "step":
+                self.add_step(key)
+                self.held_backwards = 0
+            else:
+                self.add_zero_grad(key)
+
+    def _state(self, part: list[CountedEvent]) -> object:
+        """Return what decides how the events of `part` are counted next."""
+        cleared = [self.backwards - self.cleared[key] for name, key in part if name == "zero_grad"]
+        steps = self.step_events - self.forward_step_events
+        return set(self._places), self._has_stepped, self._has_cleared, steps, cleared
+
+    def _totals(self) -> tuple[int, ...]:
+        return tuple(getattr(self, each) for each in TOTALS)
+
+    def _repeat(self, part: list[CountedEvent], added: list[int], times: int) -> None:
+        """Count the events of `part` so many times more; `added`: to the totals, each time."""
+        growth = {name: each * times for name, each in zip(TOTALS, added, strict=True)}
+        for name, each in growth.items():
+            setattr(self, name, getattr(self, name) + each)
+        if growth["iteration"]:
+            self.first_index += growth["index"]
+        for name, key in part:
+            if name == "step":
+                self.step_counts[key] += times
+        for key in {key for name, key in part if name == "step"}:
+            self.used[key] += growth["backwards"]
+        for key in {key for name, key in part if name == "zero_grad"}:
+            self.cleared[key] += growth["backwards"]
+
+
+def _period(events: list[CountedEvent]) -> int:
+    """Return after how many events they repeat themselves, from the first to the last; 0 where they do not."""
+    tries = MAX_TRIES
+    for length in range(1, len(events) // 2 + 1):
+        if events[-1 - length] == events[-1]:
+            if events[length:] == events[:-length]:
+                return length
+            tries -= 1
+            if not tries:
+                break
+    return 0
