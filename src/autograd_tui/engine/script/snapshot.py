@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from autograd_tui.engine.script.agent import Agent
     from autograd_tui.engine.script.loop_phases import Phases
 
-MAX_TIME_SHARE = 0.02  # of a free run's time that forks may cost
+MAX_TIME_SHARE = 0.01  # of a free run's time that forks may cost
 COPY_SECONDS = 1.2e-9  # a byte that is written behind a fork: its page is copied
 BASE_BYTES = 4 << 20  # of a snapshot of the smallest script: its page table, and what Python writes
 OMP_PAUSE_HARD = 2
