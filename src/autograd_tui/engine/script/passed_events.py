@@ -96,7 +96,7 @@ class PassedEvents:
             return False
         try:
             value = loss.item()
-        except RuntimeError:  # it is not one number
+        except Exception:  # it is not one number
             return False
         if type(value) is not float or (self._goal is not None and self._goal.has_loss(value)):
             return False
