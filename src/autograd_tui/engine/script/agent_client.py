@@ -53,7 +53,7 @@ class AgentClient:
         self.run = Run()  # the process that runs or is held now
         self.snapshots = SnapshotTable(memory)
         self.no_snapshot: str | None = None  # why there is none of late: a clause
-        self.seams_off: str | None = None  # why the script goes on without seams: a sentence
+        self.seams_off: str | None = None  # why the script goes on without seams: a clause
         self.fired: FiredWatchpoint | None = None  # where a watchpoint fired last
         self.stopped: Callable[[], bool] = bool  # whether what runs is to end
         self._words, self._process, self._folder, self._timeline = words, process, folder, timeline
@@ -79,6 +79,12 @@ class AgentClient:
         can_go = run.last_index and self.snapshots.all
         goes_on = f", and :@{run.last_index} goes on to its last event" if can_go else ""
         return f"{self.title} {run.ended}; frame {newest:,} is the last one drawn{goes_on}."
+
+    @property
+    def unshown_sentence(self) -> str:
+        """What is said of a script that has ended before its first frame has come."""
+        reason = f", and could not be stepped: {self.seams_off}" if self.seams_off is not None else ""
+        return f"{self.title} {self.run.ended}{reason}."
 
     @property
     def here(self) -> int:
@@ -252,7 +258,8 @@ class AgentClient:
         if code is None and not run.is_first:
             code = 0  # of a process that nobody waits for
         if run.latest is None:
-            run.ended = "has ended without a backward" + (f" (exit code {code})" if code else "")
+            unshown = "" if self.seams_off is not None else " without a backward"
+            run.ended = f"has ended{unshown}" + (f" (exit code {code})" if code else "")
         elif code is None and not run.last_index:
             run.ended = "goes on without seams"
         elif run.has_vanished:
@@ -270,7 +277,8 @@ class AgentClient:
                 self._take_stop(message)
             case SeamsOff(reason):
                 self.seams_off = reason
-                run.ended = f"goes on without seams: {reason.removesuffix('.')}"
+                if run.latest is not None:  # else there is nothing to show until the script has ended by itself
+                    run.ended = f"goes on without seams: {reason}"
             case WantsTerminal() if self._terminal is not None:
                 self._terminal.lend()
             case TerminalBack() if self._terminal is not None:

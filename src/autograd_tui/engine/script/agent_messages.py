@@ -76,7 +76,7 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class SeamsOff:
-    """A seam has failed and all are off: the script goes on as under plain Python. `reason` is one sentence."""
+    """A seam has failed and all are off: the script goes on as under plain Python. `reason` is a clause."""
 
     reason: str
 

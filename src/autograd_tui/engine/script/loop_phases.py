@@ -47,7 +47,7 @@ class Agent(Protocol):
         ...
 
     def give_up(self, reason: str) -> None:
-        """Take a sentence on why nothing will come any more."""
+        """Take the reason why nothing will come any more, a clause."""
         ...
 
 

@@ -96,7 +96,7 @@ class ScriptSession(StoredFramesSession):
         try:
             client.wait_until_held()
             if client.run.latest is None:
-                raise NeverTrained(f"{client.title} {client.run.ended}.", self.process.exit_code)
+                raise NeverTrained(client.unshown_sentence, self.process.exit_code)
             self.about = self._info((*switches, *words))
         except BaseException:
             self.close(in_order=False)
@@ -159,7 +159,8 @@ class ScriptSession(StoredFramesSession):
     @property
     def warning(self) -> str | None:  # type: ignore[override]
         """Why the script goes on without seams, where it does."""
-        return self._client.seams_off
+        reason = self._client.seams_off
+        return f"The script goes on as under plain Python: {reason}." if reason is not None else None
 
     @property
     def can(self) -> Capabilities:  # type: ignore[override]

@@ -141,9 +141,7 @@ class Seams:
         self._phases.inside.clear()
         text = " ".join(str(error).split())[:MAX_REASON_LENGTH]
         try:
-            self._phases.agent.give_up(
-                f"A seam has failed ({type(error).__name__}: {text}): the script goes on as under plain Python."
-            )
+            self._phases.agent.give_up(f"a seam has failed ({type(error).__name__}: {text})")
         except Exception:
             return
 
