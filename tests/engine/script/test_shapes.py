@@ -61,6 +61,7 @@ SHAPES = {
     "gradient_penalty": Shape(["GZ", "FBSGZ", "FBSGZ", "FBS"], ("critic",), ("opt",)),
     "trainer_class": Shape(["Z", "FBCSLZ", "FBCSLZ", "FBCSL"], inside=("optimizer.step",)),
     "interrupted": Shape(["Z", *["FBSZ"] * 3, "FBS"]),
+    "prints_tracebacks": Shape(["FFBFBU"], fired=1),
     "turns_nan": Shape(["Z", *["FBSZ"] * 9, "FBS"], fired=4),
 }
 

@@ -39,7 +39,11 @@ class Lending:
         """Put `input` in the place of Python's own, and hear of other debuggers than pdb where one is asked for."""
 
         def input(prompt: object = "", /) -> str:
-            return self._read(sys._getframe(1), prompt)
+            try:
+                return self._read(sys._getframe(1), prompt)
+            except BaseException as error:
+                leave_our_frames_out(error)
+                raise  # as it is now: this adds no frame
 
         input.__doc__ = builtins.input.__doc__
         builtins.input = input
@@ -164,12 +168,16 @@ def leave_our_frames_out(error: BaseException) -> TracebackType | None:
     return error.__traceback__
 
 
-def _without_our_frames(trace: TracebackType | None) -> TracebackType | None:
-    kept = []
+def _without_our_frames(whole: TracebackType | None) -> TracebackType | None:
+    kept, trace, has_ours = [], whole, False
     while trace is not None:
-        if not trace.tb_frame.f_code.co_filename.startswith(OURS):
+        if trace.tb_frame.f_code.co_filename.startswith(OURS):
+            has_ours = True
+        else:
             kept.append(trace)
         trace = trace.tb_next
+    if not has_ours:
+        return whole
     result = None
     for each in reversed(kept):
         result = TracebackType(result, each.tb_frame, each.tb_lasti, each.tb_lineno)

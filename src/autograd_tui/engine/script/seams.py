@@ -19,6 +19,7 @@ from torch.amp import GradScaler
 from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
+from autograd_tui.engine.script.lending import leave_our_frames_out
 from autograd_tui.engine.script.loop_phases import Event, Phases
 from autograd_tui.engine.script.module_calls import without_modes
 
@@ -158,13 +159,20 @@ class Seams:
             except Exception as error:
                 self._fail(error)
 
-    # The wrappers. What torch.compile traces is the call that each of them wraps alone.
+    # The wrappers. What torch.compile traces is the call that each of them wraps alone. An exception leaves each as
+    # if it was not there: a bare `raise` adds no frame to the traceback that has been cut.
 
     def _optimizer_init(self, original: Function) -> Function:
         def __init__(optimizer: Optimizer, *args: Any, **kwargs: Any) -> None:
-            original(optimizer, *args, **kwargs)
-            if not _is_compiling():
+            if _is_compiling():
+                original(optimizer, *args, **kwargs)
+                return
+            try:
+                original(optimizer, *args, **kwargs)
                 self.tell(self._phases.add_optimizer, optimizer)
+            except BaseException as error:
+                leave_our_frames_out(error)
+                raise
 
         return __init__
 
@@ -173,41 +181,47 @@ class Seams:
         is_method = getattr(original, "__globals__", {}).get("__name__") == "torch._tensor"  # PyTorch's own
 
         def backward(tensors: Any, *args: Any, **kwargs: Any) -> Any:
-            if self._passes or _is_compiling():
+            if _is_compiling():
                 return original(tensors, *args, **kwargs)
-            call, passed = original, None if args or kwargs else phases.passed
-            if passed is not None and passed.takes_forward(tensors, sys._getframe(1)):
-                if is_method and autograd.backward is self._autograd_wrapper:
-                    call = self._autograd_backward  # that the method would call, without the wrapper in between
-            elif self._listens():
-                passed = None
-                loss = tensors if isinstance(tensors, Tensor) else _first_tensor(tensors)
-                if loss is None:
-                    return original(tensors, *args, **kwargs)
-                if type(loss) is Tensor:
-                    self.tell(phases.begin_backward, loss, tensors, sys._getframe(1))
-                else:
-                    with torch._C.DisableTorchFunctionSubclass():  # which would be called for what is read of it
-                        self.tell(phases.begin_backward, loss, tensors, sys._getframe(1))
-            else:
-                return original(tensors, *args, **kwargs)
-            self._passes = calls.is_paused = True
             try:
-                result = call(tensors, *args, **kwargs)
-            finally:
-                self._passes, calls.is_paused = not self._is_on, False
-                if phases.recorder is not None:
-                    phases.recorder.end_backward()
-            if (
-                passed is None
-                or passed is not phases.passed
-                or passed.pause[0]
-                or (passed.watch is not None and passed.watch.may_hold(phases, "backward", None))
-            ):
-                self.tell(phases.end_backward, args, kwargs)
-            else:
-                passed.events.append(PASSED_BACKWARD)
-            return result
+                if self._passes:
+                    return original(tensors, *args, **kwargs)
+                call, passed = original, None if args or kwargs else phases.passed
+                if passed is not None and passed.takes_forward(tensors, sys._getframe(1)):
+                    if is_method and autograd.backward is self._autograd_wrapper:
+                        call = self._autograd_backward  # that the method would call, without the wrapper in between
+                elif self._listens():
+                    passed = None
+                    loss = tensors if isinstance(tensors, Tensor) else _first_tensor(tensors)
+                    if loss is None:
+                        return original(tensors, *args, **kwargs)
+                    if type(loss) is Tensor:
+                        self.tell(phases.begin_backward, loss, tensors, sys._getframe(1))
+                    else:
+                        with torch._C.DisableTorchFunctionSubclass():  # which would be called for what is read of it
+                            self.tell(phases.begin_backward, loss, tensors, sys._getframe(1))
+                else:
+                    return original(tensors, *args, **kwargs)
+                self._passes = calls.is_paused = True
+                try:
+                    result = call(tensors, *args, **kwargs)
+                finally:
+                    self._passes, calls.is_paused = not self._is_on, False
+                    if phases.recorder is not None:
+                        phases.recorder.end_backward()
+                if (
+                    passed is None
+                    or passed is not phases.passed
+                    or passed.pause[0]
+                    or (passed.watch is not None and passed.watch.may_hold(phases, "backward", None))
+                ):
+                    self.tell(phases.end_backward, args, kwargs)
+                else:
+                    passed.events.append(PASSED_BACKWARD)
+                return result
+            except BaseException as error:
+                leave_our_frames_out(error)
+                raise
 
         return backward
 
@@ -215,23 +229,30 @@ class Seams:
         phases = self._phases
 
         def zero_grad(owner: Any, set_to_none: bool = True) -> None:
-            if self._passes or _is_compiling():
+            if _is_compiling():
                 original(owner, set_to_none)
                 return
-            passed = phases.passed
-            if passed is not None and id(owner) in passed.known and _get_ident() == passed.thread:
-                original(owner, set_to_none)
-                if passed.pause[0] or len(passed.events) >= MAX_EVENTS:
+            try:
+                if self._passes:
+                    original(owner, set_to_none)
+                    return
+                passed = phases.passed
+                if passed is not None and id(owner) in passed.known and _get_ident() == passed.thread:
+                    original(owner, set_to_none)
+                    if passed.pause[0] or len(passed.events) >= MAX_EVENTS:
+                        self.tell(phases.end_zero_grad, owner)
+                    else:
+                        passed.events.append(("zero_grad", id(owner)))
+                elif self._listens():
+                    if not phases.passes(owner):
+                        self.tell(phases.begin_zero_grad, owner)
+                    original(owner, set_to_none)
                     self.tell(phases.end_zero_grad, owner)
                 else:
-                    passed.events.append(("zero_grad", id(owner)))
-            elif self._listens():
-                if not phases.passes(owner):
-                    self.tell(phases.begin_zero_grad, owner)
-                original(owner, set_to_none)
-                self.tell(phases.end_zero_grad, owner)
-            else:
-                original(owner, set_to_none)
+                    original(owner, set_to_none)
+            except BaseException as error:
+                leave_our_frames_out(error)
+                raise
 
         return zero_grad
 
@@ -266,16 +287,22 @@ class Seams:
         phases, calls = self._phases, self._phases.calls
 
         def grad(*args: Any, **kwargs: Any) -> Any:
-            if not self._listens():
+            if _is_compiling():
                 return original(*args, **kwargs)
-            self.tell(phases.begin)
-            self._passes = calls.is_paused = True
             try:
-                result = original(*args, **kwargs)
-            finally:
-                self._passes, calls.is_paused = not self._is_on, False
-            self.tell(phases.end_call, Event("grad"))
-            return result
+                if not self._listens():
+                    return original(*args, **kwargs)
+                self.tell(phases.begin)
+                self._passes = calls.is_paused = True
+                try:
+                    result = original(*args, **kwargs)
+                finally:
+                    self._passes, calls.is_paused = not self._is_on, False
+                self.tell(phases.end_call, Event("grad"))
+                return result
+            except BaseException as error:
+                leave_our_frames_out(error)
+                raise
 
         return grad
 
@@ -283,21 +310,33 @@ class Seams:
         phases = self._phases
 
         def clip(*args: Any, **kwargs: Any) -> Any:
-            if not self._listens():
+            if _is_compiling():
                 return original(*args, **kwargs)
-            self.tell(phases.begin)
-            result = original(*args, **kwargs)
-            self.tell(phases.end_clip, original.__name__, result, args, kwargs)
-            return result
+            try:
+                if not self._listens():
+                    return original(*args, **kwargs)
+                self.tell(phases.begin)
+                result = original(*args, **kwargs)
+                self.tell(phases.end_clip, original.__name__, result, args, kwargs)
+                return result
+            except BaseException as error:
+                leave_our_frames_out(error)
+                raise
 
         return clip
 
     def _scale(self, original: Function) -> Function:
         def scale(scaler: GradScaler, outputs: Any, *args: Any, **kwargs: Any) -> Any:
-            scaled = original(scaler, outputs, *args, **kwargs)
-            if self._listens():
-                self.tell(self._phases.note_scaled, scaled, outputs)
-            return scaled
+            if _is_compiling():
+                return original(scaler, outputs, *args, **kwargs)
+            try:
+                scaled = original(scaler, outputs, *args, **kwargs)
+                if self._listens():
+                    self.tell(self._phases.note_scaled, scaled, outputs)
+                return scaled
+            except BaseException as error:
+                leave_our_frames_out(error)
+                raise
 
         return scale
 
@@ -305,12 +344,18 @@ class Seams:
         phases = self._phases
 
         def unscale_(scaler: GradScaler, optimizer: Optimizer, *args: Any, **kwargs: Any) -> Any:
-            if not (self._listens() and scaler.is_enabled()):
+            if _is_compiling():
                 return original(scaler, optimizer, *args, **kwargs)
-            self.tell(phases.begin)
-            result = original(scaler, optimizer, *args, **kwargs)
-            self.tell(phases.end_call, Event("unscale", optimizer=optimizer))
-            return result
+            try:
+                if not (self._listens() and scaler.is_enabled()):
+                    return original(scaler, optimizer, *args, **kwargs)
+                self.tell(phases.begin)
+                result = original(scaler, optimizer, *args, **kwargs)
+                self.tell(phases.end_call, Event("unscale", optimizer=optimizer))
+                return result
+            except BaseException as error:
+                leave_our_frames_out(error)
+                raise
 
         return unscale_
 
@@ -318,18 +363,24 @@ class Seams:
         phases = self._phases
 
         def step(scaler: GradScaler, optimizer: Optimizer, *args: Any, **kwargs: Any) -> Any:
-            if not (self._listens() and scaler.is_enabled()):
+            if _is_compiling():
                 return original(scaler, optimizer, *args, **kwargs)
-            self.tell(phases.begin)
-            steps = phases.counts.step_events
-            self.tell(phases.enter, "GradScaler.step", scaler, sys._getframe())
             try:
-                result = original(scaler, optimizer, *args, **kwargs)
-            finally:
-                phases.leave(scaler)
-            if phases.counts.step_events == steps and _found_inf(scaler, optimizer):
-                self.tell(phases.end_skipped_step, optimizer)
-            return result
+                if not (self._listens() and scaler.is_enabled()):
+                    return original(scaler, optimizer, *args, **kwargs)
+                self.tell(phases.begin)
+                steps = phases.counts.step_events
+                self.tell(phases.enter, "GradScaler.step", scaler, sys._getframe())
+                try:
+                    result = original(scaler, optimizer, *args, **kwargs)
+                finally:
+                    phases.leave(scaler)
+                if phases.counts.step_events == steps and _found_inf(scaler, optimizer):
+                    self.tell(phases.end_skipped_step, optimizer)
+                return result
+            except BaseException as error:
+                leave_our_frames_out(error)
+                raise
 
         return step
 
@@ -337,21 +388,27 @@ class Seams:
         phases = self._phases
 
         def step(scheduler: Any, *args: Any, **kwargs: Any) -> Any:
-            if self._in_scheduler or not self._listens():
+            if _is_compiling():
                 return original(scheduler, *args, **kwargs)
-            is_first = sys._getframe(1).f_code.co_name == "_initial_step"  # by its own __init__
-            self._in_scheduler = True
             try:
-                if is_first:
+                if self._in_scheduler or not self._listens():
                     return original(scheduler, *args, **kwargs)
-                self.tell(phases.begin)
-                result = original(scheduler, *args, **kwargs)
-            finally:
-                self._in_scheduler = False
-            optimizer = getattr(scheduler, "optimizer", None)
-            event = Event("scheduler", optimizer=optimizer if isinstance(optimizer, Optimizer) else None)
-            self.tell(phases.end_call, event)
-            return result
+                is_first = sys._getframe(1).f_code.co_name == "_initial_step"  # by its own __init__
+                self._in_scheduler = True
+                try:
+                    if is_first:
+                        return original(scheduler, *args, **kwargs)
+                    self.tell(phases.begin)
+                    result = original(scheduler, *args, **kwargs)
+                finally:
+                    self._in_scheduler = False
+                optimizer = getattr(scheduler, "optimizer", None)
+                event = Event("scheduler", optimizer=optimizer if isinstance(optimizer, Optimizer) else None)
+                self.tell(phases.end_call, event)
+                return result
+            except BaseException as error:
+                leave_our_frames_out(error)
+                raise
 
         return step
 
