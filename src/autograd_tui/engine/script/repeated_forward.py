@@ -38,8 +38,9 @@ Order = GradientOrder | SurfaceOrder
 
 def measured(
     agent: Agent,
-    rehearsal: Callable[[Answers], Rehearsal],
-    repetition: Callable[[Answers, Any], RepeatedForward],
+    order: Order,
+    rehearsal: type[Rehearsal],
+    repetition: Callable[[Any, Any, Answers, Any], RepeatedForward],
     is_wanted: Callable[[], bool],
     tell: Callable[[Any], None],
 ) -> Any:
@@ -52,8 +53,8 @@ def measured(
         raise Refused(f"the script is inside a mode of its own here, {mode}, in which a forward is not made again.")
     if has_compiled():
         raise Refused("torch.compile has compiled a part of this script, which could not be made again as it was.")
-    rehearsed = _answer(_forked(agent, rehearsal), is_wanted, tell)
-    return _answer(_forked(agent, lambda answers: repetition(answers, rehearsed)), is_wanted, tell)
+    rehearsed = _answer(_forked(agent, lambda answers: rehearsal(agent, order, answers)), is_wanted, tell)
+    return _answer(_forked(agent, lambda answers: repetition(agent, order, answers, rehearsed)), is_wanted, tell)
 
 
 def _answer(copy: ForkedCopy, is_wanted: Callable[[], bool], tell: Callable[[Any], None]) -> Any:
@@ -63,7 +64,7 @@ def _answer(copy: ForkedCopy, is_wanted: Callable[[], bool], tell: Callable[[Any
     return answer
 
 
-def _forked(agent: Agent, make: Callable[[Answers], Rehearsal | RepeatedForward]) -> ForkedCopy:
+def _forked(agent: Agent, make: Callable[[Answers], CopyListener]) -> ForkedCopy:
     """Fork a copy in which what is made there hears of the script's events."""
     assert agent.seams is not None
     forked = fork_copy(agent.seams)
@@ -83,22 +84,50 @@ def _forked(agent: Agent, make: Callable[[Answers], Rehearsal | RepeatedForward]
     raise RunsOn
 
 
-class Rehearsal:
+class CopyListener:
+    """What the phases of a forked copy tell of each event, in place of an agent: it holds none, and takes no frame."""
+
+    def __init__(self, agent: Agent, order: Order, answers: Answers) -> None:
+        self.phases, self.order, self.answers = agent.phases, order, answers
+        self.points = CallPoints(self._reach)
+        self._count = 0  # points that were reached: calls and events from the stop before
+
+    def begin(self) -> None:
+        """Listen to the calls from here on."""
+        self.points.__enter__()  # type: ignore[no-untyped-call]
+
+    def _reach(self) -> None:
+        """Count a point."""
+        raise NotImplementedError
+
+    def lets_pass(self, phases: Phases, name: str) -> bool:
+        """Look at an event, and return True."""
+        raise NotImplementedError
+
+    def note_passed(self, forwards: list[tuple[int, int]], losses: list[float], last: str) -> None:
+        """Do nothing: none passes here."""
+
+    def stop(self, frame: Frame) -> None:
+        """Take no frame."""
+
+    def give_up(self, reason: str) -> None:
+        """Answer that a seam has failed."""
+        self.answers.fail("a seam has failed where the forward was made again.")
+
+
+class Rehearsal(CopyListener):
     """Runs on as the script did, and notes between which calls the forward began."""
 
-    def __init__(self, phases: Phases, order: Order, answers: Answers) -> None:
-        self.phases, self.answers = phases, answers
-        self.start = 0  # calls and events from the stop before up to where the forward begins
-        self._order = order
-        self._points = CallPoints(self._reach)
-        self._count = 0  # points that were reached
+    def __init__(self, agent: Agent, order: Order, answers: Answers) -> None:
+        super().__init__(agent, order, answers)
+        self.start = 0  # points from the stop before up to where the forward begins
         self._counts: dict[int, int] = {}  # that were reached while the next node would have been of this number
         self._events: list[tuple[int, str]] = []  # with the points before
 
     def begin(self) -> None:
         """Listen to the calls from here on."""
         self._counts[next_node()] = 0
-        self._points.__enter__()  # type: ignore[no-untyped-call]
+        super().begin()
 
     def end_forward(self, loss: Tensor, unscaled: Tensor) -> None:
         """Learn what is wanted of the forward, where its backward is about to run."""
@@ -113,7 +142,7 @@ class Rehearsal:
 
     def lets_pass(self, phases: Phases, name: str) -> bool:
         """Look at the forward where it comes, and at what comes behind it."""
-        forward = self._order.forward
+        forward = self.order.forward
         if phases.counts.index < forward:
             self._reach()
             self._events.append((self._count, name))
@@ -125,23 +154,13 @@ class Rehearsal:
             self.answers.fail(OTHER_WAY)
         return True
 
-    def note_passed(self, forwards: list[tuple[int, int]], losses: list[float], last: str) -> None:
-        """Do nothing: none passes here."""
-
-    def stop(self, frame: Frame) -> None:
-        """Take no frame."""
-
-    def give_up(self, reason: str) -> None:
-        """Answer that a seam has failed."""
-        self.answers.fail("a seam has failed where the forward was made again.")
-
     def _reach(self) -> None:
         self._count += 1
         self._counts[next_node()] = self._count
 
     def _find_start(self, phases: Phases) -> None:
         """Learn where the forward began: before the first node of the loss's graph."""
-        loss, unscaled, expected = phases.backward_loss, phases.loss, self._order.loss
+        loss, unscaled, expected = phases.backward_loss, phases.loss, self.order.loss
         if loss is None or unscaled is None or not phases.is_loss_alone or loss.numel() != 1:
             self.answers.fail("the backward does not begin at one loss that is one number: nothing can be measured.")
         value = float(unscaled.item())
@@ -179,21 +198,19 @@ class Rehearsal:
         return [name for count, name in self._events if count > self.start and name not in HARMLESS]
 
 
-class RepeatedForward:
+class RepeatedForward(CopyListener):
     """Runs on to where the forward begins, and measures there: each time in a fork that makes the forward again."""
 
-    def __init__(self, agent: Agent, order: Order, start: int, answers: Answers) -> None:
+    def __init__(self, agent: Agent, order: Order, answers: Answers, start: int) -> None:
+        super().__init__(agent, order, answers)
         assert agent.seams is not None
-        self.phases, self.seams, self.answers = agent.phases, agent.seams, answers
-        self.points = CallPoints(self._reach)
-        self._order, self._start = order, start
-        self._count = 0
+        self.seams, self._start = agent.seams, start
         self._measures = False  # in a fork that measures
 
     def begin(self) -> None:
         """Measure here, or once the calls before the forward have been made."""
         os.nice(NICENESS)
-        self.points.__enter__()  # type: ignore[no-untyped-call]
+        super().begin()
         if not self._start:
             self._stand()
 
@@ -237,10 +254,10 @@ class RepeatedForward:
 
     def lets_pass(self, phases: Phases, name: str) -> bool:
         """Answer where the forward ends."""
-        is_end = phases.counts.index == self._order.forward and name == "forward"
+        is_end = phases.counts.index == self.order.forward and name == "forward"
         if self._measures and is_end:
             self._end_forward(phases)
-        if phases.counts.index >= self._order.forward or (self._measures and name not in HARMLESS):
+        if phases.counts.index >= self.order.forward or (self._measures and name not in HARMLESS):
             self.answers.fail(OTHER_WAY)
         self._reach()
         return True
@@ -253,16 +270,6 @@ class RepeatedForward:
             self.answers.end(self.measure(loss))
         except Exception as error:
             self.answers.end(failure_of(error))
-
-    def note_passed(self, forwards: list[tuple[int, int]], losses: list[float], last: str) -> None:
-        """Do nothing: none passes here."""
-
-    def stop(self, frame: Frame) -> None:
-        """Take no frame."""
-
-    def give_up(self, reason: str) -> None:
-        """Answer that a seam has failed."""
-        self.answers.fail("a seam has failed where the forward was made again.")
 
 
 def first_node(loss: Tensor, param: Tensor | None = None) -> int | None:

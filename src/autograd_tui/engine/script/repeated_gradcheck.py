@@ -60,20 +60,14 @@ def check_gradient(
     """Return the GradCheck, in the process of a script that is held before the forward; see `measured`."""
     if order.name not in agent.phases.registry.params():
         raise Refused(f'there is no parameter "{order.name}" before this forward.')
-    return measured(
-        agent,
-        lambda answers: BackwardRehearsal(agent.phases, order, answers),
-        lambda answers, rehearsed: CheckedForward(agent, order, rehearsed, answers),
-        is_wanted,
-        tell,
-    )
+    return measured(agent, order, BackwardRehearsal, CheckedForward, is_wanted, tell)
 
 
 class BackwardRehearsal(Rehearsal):
     """Runs on to behind the backward, whose gradient is the script's own."""
 
-    def __init__(self, phases: Phases, order: GradientOrder, answers: Answers) -> None:
-        super().__init__(phases, order, answers)
+    def __init__(self, agent: Agent, order: GradientOrder, answers: Answers) -> None:
+        super().__init__(agent, order, answers)
         self._name, self._forward = order.name, order.forward
         self._scale = 1.0
         self._before: Tensor | None = None
@@ -121,8 +115,8 @@ class BackwardRehearsal(Rehearsal):
 class CheckedForward(RepeatedForward):
     """Compares the gradients; each fork has all parameters in float64, and one of them moved."""
 
-    def __init__(self, agent: Agent, order: GradientOrder, rehearsed: ScriptBackward, answers: Answers) -> None:
-        super().__init__(agent, order, rehearsed.start, answers)
+    def __init__(self, agent: Agent, order: GradientOrder, answers: Answers, rehearsed: ScriptBackward) -> None:
+        super().__init__(agent, order, answers, rehearsed.start)
         self._name, self._index, self._rehearsed = order.name, order.index, rehearsed
         main = getattr(sys.modules.get("__main__"), "__file__", None)
         self._home_files = frozenset([main] if main else [])

@@ -35,20 +35,14 @@ def measure_surface(
     agent: Agent, order: SurfaceOrder, is_wanted: Callable[[], bool], tell: Callable[[SurfaceSoFar], None]
 ) -> None:
     """Measure until the surface is finished, in the process of a script that is held before the forward."""
-    measured(
-        agent,
-        lambda answers: StepRehearsal(agent.phases, order, answers),
-        lambda answers, rehearsed: MovedForward(agent, order, rehearsed, answers),
-        is_wanted,
-        tell,
-    )
+    measured(agent, order, StepRehearsal, MovedForward, is_wanted, tell)
 
 
 class StepRehearsal(Rehearsal):
     """Runs on to behind the step, where that is wanted."""
 
-    def __init__(self, phases: Phases, order: SurfaceOrder, answers: Answers) -> None:
-        super().__init__(phases, order, answers)
+    def __init__(self, agent: Agent, order: SurfaceOrder, answers: Answers) -> None:
+        super().__init__(agent, order, answers)
         self._step = order.step
 
     def end_forward(self, loss: Tensor, unscaled: Tensor) -> None:
@@ -89,8 +83,8 @@ class NamedParams:
 class MovedForward(RepeatedForward):
     """Measures a surface point by point; in each fork the parameters are moved to one point."""
 
-    def __init__(self, agent: Agent, order: SurfaceOrder, rehearsed: ScriptStep, answers: Answers) -> None:
-        super().__init__(agent, order, rehearsed.start, answers)
+    def __init__(self, agent: Agent, order: SurfaceOrder, answers: Answers, rehearsed: ScriptStep) -> None:
+        super().__init__(agent, order, answers, rehearsed.start)
         self._surface_order, self._after = order, rehearsed.after
 
     def work(self) -> None:
