@@ -24,7 +24,6 @@ BUILDING = {"torch", "autograd_tui.engine.training.scenario"}  # what a user's o
 SCRIPT_LEADING = {  # in the screen's process, which waits for no torch
     "autograd_tui.engine.script.agent_client",
     "autograd_tui.engine.script.agent_messages",
-    "autograd_tui.engine.script.attached_script",
     "autograd_tui.engine.script.script_process",
     "autograd_tui.engine.script.script_rewinder",
     "autograd_tui.engine.script.script_gradcheck",
@@ -51,7 +50,6 @@ WALLS = {  # by the longest beginning that fits
     "engine/picture_taker": GRADCHECK,
     "engine/script/": {"autograd_tui.engine.script", *TRACING},
     "engine/script/agent_messages": CORE,
-    "engine/script/attached_script": {"autograd_tui.engine.script.script_process", *CORE},
     "engine/script/agent_client": SCRIPT_LEADING,
     "engine/script/script_gradcheck": SCRIPT_LEADING,
     "engine/script/script_rewinder": SCRIPT_LEADING,

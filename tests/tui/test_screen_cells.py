@@ -4,8 +4,7 @@ import pyte
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autograd_tui.tui.screen_cells import ScreenCells
-from autograd_tui.tui.style_codes import shorten_styles
+from autograd_tui.tui.screen_cells import ScreenCells, shorten_styles
 
 WIDTH, HEIGHT = 24, 6
 RED, ON_GRAY = "\x1b[38;2;200;0;0m", "\x1b[48;2;30;30;30m"

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autograd_tui.tui.style_codes import RESET, shorten_styles
+from autograd_tui.tui.screen_cells import RESET, shorten_styles
 
 RED, ON_GRAY = "38;2;200;0;0", "48;2;30;30;30"
 

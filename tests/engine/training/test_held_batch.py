@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from autograd_tui import from_loader
 from autograd_tui.engine.open_session import open_session
-from autograd_tui.engine.training.held_batch import held_batch
+from autograd_tui.engine.training.frame_reader import held_batch
 from autograd_tui.engine.training.scenario import Parts, Scenario
 from plain_loop import PlainLine, copied, differing, mse
 from session_internals import tensors

@@ -46,7 +46,7 @@ from autograd_tui.engine.script.agent_messages import (
 )
 from autograd_tui.engine.script.forked_copy import RunsOn
 from autograd_tui.engine.script.lending import Lending, Reason, hold_exceptions, without_interrupts
-from autograd_tui.engine.script.script_error import error_frame
+from autograd_tui.engine.script.script_frames import error_frame
 from autograd_tui.engine.script.script_free_run import FreeRun, LossRecord
 from autograd_tui.engine.script.snapshot import CatchUp, Snapshots, children_unheard, take_terminal, why_not
 from autograd_tui.engine.script.watch_filter import WatchFilter

@@ -90,6 +90,16 @@ def call_site(frame: FrameType | None) -> CallSite:
     return replace(site_at(user, user.f_lineno), call=call, library=library)
 
 
+def site_of_error(error: BaseException) -> CallSite:
+    """Return the innermost line of the user's in an exception's traceback."""
+    site, trace = CallSite("", *NO_LINE, "", 1, (), None), error.__traceback__
+    while trace is not None:
+        if kind_of(trace.tb_frame.f_code) == "user":
+            site = site_at(trace.tb_frame, trace.tb_lineno)
+        trace = trace.tb_next
+    return site
+
+
 def site_at(user: FrameType, line: int) -> CallSite:
     """Return a line in a function that the user has written, with those around it."""
     code = user.f_code

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -12,10 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from autograd_tui.core.command import Command
-from autograd_tui.core.frame import Frame
+from autograd_tui.core.frame import Frame, TorchError
 from autograd_tui.core.script_stop import ScriptStop
 from autograd_tui.core.tensor_stats import ROW_WIDTH, Grads, StatsLayout, StatsTable
-from autograd_tui.engine.script.call_site import call_site
+from autograd_tui.engine.script.call_site import call_site, site_of_error
 from autograd_tui.engine.script.grad_history import GradHistory, Seen, seen_grads
 from autograd_tui.engine.script.module_calls import ModuleCall
 from autograd_tui.engine.script.optimizer_reader import OptimizerReader
@@ -487,6 +488,29 @@ class ScriptFrames:
         if measure is not None and len(measure.arguments) > 1:
             seen["targets"] = measure.arguments[1]
         return {name: each for name, each in seen.items() if has_shape(each)}
+
+
+def error_frame(phases: Phases, error: BaseException) -> Frame:
+    """Return the frame behind an exception: the line of the user's that raised it, or called what did."""
+    frame, site = phases.make_frame(""), site_of_error(error)
+    lines = [each.strip() for each in traceback.format_exception_only(error)]
+    kind = type(error).__qualname__
+    message = "\n".join(lines).partition(f"{kind}: ")[2]
+    code = site.source[site.line - site.first_line].strip() if site.source else ""
+    stop = replace(
+        frame.script or ScriptStop("", "", 0),
+        call="",
+        file=site.file,
+        line=site.line,
+        function=site.function,
+        first_line=site.first_line,
+        source=site.source,
+        library=site.library,
+        models=(),
+        inside=(),
+        optimizer="",
+    )
+    return replace(frame, command=None, error=TorchError(kind, message, site.file, site.line, code=code), script=stop)
 
 
 def _without(grads: Grads, indices: frozenset[int]) -> Grads:

@@ -1,4 +1,7 @@
-"""A script's process as seen from outside: its start on a terminal of its own, what it prints, and its end."""
+"""A script's process as seen from outside: its start on a terminal of its own, what it prints, and its end.
+
+Or one that runs already and has opened the screen itself.
+"""
 
 from __future__ import annotations
 
@@ -32,6 +35,7 @@ DRAIN_SECONDS = 0.5  # in which what it printed last is read, while a process th
 HANGUP_SECONDS = 1.0  # that it has to end in when its terminal has been closed
 KILL_SECONDS = 5.0  # until the system has ended what was killed
 TAIL_BYTES = 1 << 13  # of what was printed last, to be seen by who takes the terminal over
+INTERRUPT = b"\x03"  # the key that is a signal where a terminal makes signals
 _IUTF8 = 0x4000  # of a terminal's input modes: backspace takes a whole character; Python does not name it yet
 _RESET_SIGNALS = ("SIGINT", "SIGQUIT", "SIGHUP", "SIGPIPE", "SIGXFSZ")  # have their usual meaning in a new terminal
 
@@ -362,3 +366,50 @@ def _kill(processes: Mapping[int, str]) -> None:
                 os.killpg(pid, signal.SIGKILL)
             elif (stat := _process_stat(pid)) and stat[2] == start:
                 os.kill(pid, signal.SIGKILL)
+
+
+class AttachedScript(ScriptProcess):
+    """The process that has started this one; it goes on when the screen is left, and is never ended from here."""
+
+    ends_with_screen = False
+
+    def __init__(self, words: Sequence[str], *, terminal: int, on_output: Callable[[bytes], None]) -> None:
+        """`terminal`: the screen's end of the pseudo terminal that the script reads from and prints to."""
+        self.pid = os.getppid()
+        self._prepare(words, terminal, on_output)
+        self.resize_to_own()
+        self._begin_to_read()
+
+    def write(self, keys: bytes) -> int:
+        """Type keys there; ctrl+c is a signal, which that terminal itself does not make: it is nobody's own."""
+        if INTERRUPT in keys and self._makes_signals():
+            before, _, after = keys.partition(INTERRUPT)
+            taken = super().write(before) if before else 0
+            if taken < len(before):
+                return taken
+            self.interrupt()
+            return taken + 1 + (self.write(after) if after else 0)
+        return super().write(keys)
+
+    def interrupt(self) -> None:
+        """Raise KeyboardInterrupt in the script."""
+        if self.exit_code is None and os.getppid() == self.pid:
+            with suppress(OSError):
+                os.kill(self.pid, signal.SIGINT)
+
+    def terminate(self) -> None:
+        """Leave it alone."""
+
+    def _makes_signals(self) -> bool:
+        with self._state, suppress(OSError, termios.error):
+            return self._master >= 0 and bool(termios.tcgetattr(self._master)[3] & termios.ISIG)
+        return False
+
+    def _processes(self) -> dict[int, str]:
+        return {}  # none is to be killed
+
+    def _poll(self) -> bool:
+        """Return whether it has ended, or is left."""
+        if self.exit_code is None and (self._closing or os.getppid() != self.pid):
+            self.exit_code = 0
+        return self.exit_code is not None

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dis
 from array import array
 from collections.abc import Callable
 from dataclasses import replace
+from types import FunctionType
 from typing import Any
 
 import torch
@@ -12,13 +14,27 @@ from torch import Tensor
 
 from autograd_tui.core.frame import MAX_TOP_SAMPLES, TOP_COUNT, Frame, ParamGroups
 from autograd_tui.core.tensor_stats import MAX_LISTED_VALUES, Grads, StatsTable
-from autograd_tui.engine.training.held_batch import held_batch
 from autograd_tui.engine.training.param_groups import optimizer_text
+from autograd_tui.engine.training.scenario import Parts
 from autograd_tui.engine.training.state import TrainingState
 from autograd_tui.engine.training.stats_reader import StatsReader, TensorGroup
-from autograd_tui.engine.training.tensor_properties import has_shape, is_number_or_tensor, version_of
+from autograd_tui.engine.training.tensor_properties import has_shape, in_memory, is_number_or_tensor, version_of
 
 MAX_WORKED_VALUES = 2  # parameters of one value each, of which a step's arithmetic is shown
+_LOADS_AND_RETURNS = {  # all that a function may do which does no more than return what it holds
+    "RESUME",
+    "NOP",
+    "COPY_FREE_VARS",
+    "LOAD_CONST",
+    "LOAD_DEREF",
+    "LOAD_GLOBAL",
+    "LOAD_FAST",
+    "LOAD_FAST_LOAD_FAST",
+    "LOAD_FAST_BORROW",
+    "LOAD_FAST_BORROW_LOAD_FAST_BORROW",
+    "BUILD_TUPLE",
+    "RETURN_VALUE",
+}
 Changes = dict[str, Any]  # the fields of the frame that a command changed; all others stay
 
 
@@ -200,3 +216,27 @@ def as_top(read: StatsTable) -> tuple[tuple[int, float, float | None], ...]:
     wanted: list[float | None] = [*columns["targets"]] or [None] * len(columns["classes"])
     rows = zip(columns["classes"], columns["values"], wanted, strict=True)
     return tuple((int(index), value, target) for index, value, target in rows)
+
+
+def held_batch(parts: Parts) -> tuple[Tensor, Tensor] | None:
+    """Return the inputs and targets of the first batch; None where a call would do more than return them.
+
+    No random number is drawn, nothing is read, and no code runs but `return x, y`.
+    """
+    function = parts.batch
+    if parts.loss is None or not isinstance(function, FunctionType):
+        return None
+    if any(each.opname not in _LOADS_AND_RETURNS for each in dis.get_instructions(function)):
+        return None
+    try:
+        batch = function(0)
+    except Exception:  # as where it names what is not there yet: the forward will raise it
+        return None
+    if type(batch) is not tuple or len(batch) != 2 or not all(map(_is_plain, batch)):
+        return None
+    return batch
+
+
+def _is_plain(value: object) -> bool:
+    """Return whether a value is a tensor that can be read without running any code of the user's."""
+    return type(value) is Tensor and value.layout is torch.strided and not value.is_nested and in_memory(value)
