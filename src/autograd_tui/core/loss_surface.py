@@ -82,3 +82,11 @@ class LossSurface:
         x, y = self.x, self.y
         across, up = column / (self.columns - 1), row / (self.rows - 1)
         return x[0] + (x[1] - x[0]) * across, y[0] + (y[1] - y[0]) * up
+
+
+def given_up_sentence(done: int, of: int, *, is_complete: bool) -> str:
+    """Return what is said where a surface is measured no further. `done` of `of`: the points of its present grid."""
+    points = f"{done:,} of {of:,} points"
+    if is_complete:
+        return f"the surface stays as it is: {points} of its next, finer grid are measured."
+    return f"the surface was given up after {points}."

@@ -15,7 +15,7 @@ from torch import Tensor
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.frame_store import Branch
 from autograd_tui.core.history import Path
-from autograd_tui.core.loss_surface import COLUMNS, ROWS, LossSurface, Quadratic, SurfaceChoice
+from autograd_tui.core.loss_surface import COLUMNS, ROWS, LossSurface, Quadratic, SurfaceChoice, given_up_sentence
 from autograd_tui.core.replay_check import ReplayChecker
 from autograd_tui.core.run_observer import Progress
 from autograd_tui.core.tensor_stats import StatsLayout
@@ -87,12 +87,11 @@ class SurfaceSampler:
         wanted = self._slice
         if wanted is None or wanted.finished:
             return None
-        so_far = f"{wanted.progress.done:,} of {wanted.progress.of:,} points"
         if wanted.complete:
             wanted.finished = True
-            return f"the surface stays as it is: {so_far} of its next, finer grid are measured."
-        self._slice, self._off = None, True
-        return f"the surface was given up after {so_far}."
+        else:
+            self._slice, self._off = None, True
+        return given_up_sentence(wanted.progress.done, wanted.progress.of, is_complete=wanted.complete)
 
     def so_far(self, *, newest: int, branch: Branch | None) -> LossSurface | None:
         """Return what there is, with where training stands on it.

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 from autograd_tui.core.command_log import CommandLog
 from autograd_tui.core.errors import Refused
-from autograd_tui.core.files import other_kind, part_of, replacing, same_file
+from autograd_tui.core.files import absolute, other_kind, part_of, replacing, same_file
 from autograd_tui.core.frame import Frame
 from autograd_tui.core.history import History, Series
 from autograd_tui.core.picture import Picture
@@ -190,10 +190,20 @@ def output_paths(path: Path) -> list[Path]:
     return [path, path.with_suffix(".py")] if path.suffix == ".pt" else [path]
 
 
-def unused_output(path: Path) -> Path:
-    """Return the path of an export, with a number behind its name where one of its files exists already."""
-    names = chain([path], (path.with_stem(f"{path.stem}-{number}") for number in count(2)))
-    return next(each for each in names if not any(map(os.path.lexists, output_paths(each))))
+def new_output(path: Path, folder: str | None, *, numbered: bool) -> tuple[Path, Path]:
+    """Return the path of an export as it is named, and from the root on, where it is meant from a folder.
+
+    numbered: the name gets a number behind it where one of its files exists already, for which Refused is raised else.
+    """
+    target = Path(absolute(str(path), folder))
+    if numbered:
+        names = chain([target], (target.with_stem(f"{target.stem}-{number}") for number in count(2)))
+        target = next(each for each in names if not any(map(os.path.lexists, output_paths(each))))
+        path = path.with_name(target.name)
+    for each in output_paths(target):
+        if os.path.lexists(each):
+            raise Refused(f"{path.with_name(each.name)} exists: give another name.")
+    return path, target
 
 
 def export_repro(

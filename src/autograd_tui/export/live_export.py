@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
-from autograd_tui.core.errors import Refused
-from autograd_tui.core.files import absolute, go_to, working_folder
+from autograd_tui.core.files import go_to, working_folder
 from autograd_tui.engine.open_session import open_again
 from autograd_tui.engine.session import Session
 from autograd_tui.engine.training.global_state import HostRng
-from autograd_tui.export.formats import export_file, export_repro, output_paths, unused_output
+from autograd_tui.export.formats import export_file, export_repro, new_output
 
 
 def export_live(
@@ -24,13 +22,7 @@ def export_live(
     Raises Refused, also where it is `stopped`, with nothing written.
     """
     before = working_folder()
-    target = Path(absolute(str(path), folder or before))
-    if numbered:
-        target = unused_output(target)
-        path = path.with_name(target.name)
-    for each in output_paths(target):
-        if os.path.lexists(each):
-            raise Refused(f"{path.with_name(each.name)} exists: give another name.")
+    path, target = new_output(path, folder or before, numbered=numbered)
     if path.suffix == ".pt":
         return f"written: {path}; {export_repro(target, session)}"
     config, foreign = session.about.config, HostRng.read()

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from autograd_tui.core.errors import Refused
-from autograd_tui.core.files import absolute, working_folder
+from autograd_tui.core.files import working_folder
 from autograd_tui.core.frame import Frame
 from autograd_tui.core.history import History, Series
 from autograd_tui.core.picture import Picture
@@ -17,9 +16,8 @@ from autograd_tui.core.session_protocol import SessionInfo
 from autograd_tui.export.formats import (
     PictureOptions,
     check_format,
-    output_paths,
+    new_output,
     protected_files,
-    unused_output,
     write_run,
 )
 from autograd_tui.export.repro_of_script import ReproSession, export_script_repro
@@ -135,13 +133,7 @@ def export_from_session(
     folder: where the program was started. numbered: a repro goes to a name of its own where its files exist already.
     Raises Refused, also where it is `stopped`, with nothing written.
     """
-    target = Path(absolute(str(path), folder or working_folder()))
-    if numbered:
-        target = unused_output(target)
-        path = path.with_name(target.name)
-    for each in output_paths(target):
-        if os.path.lexists(each):
-            raise Refused(f"{path.with_name(each.name)} exists: give another name.")
+    path, target = new_output(path, folder or working_folder(), numbered=numbered)
     if path.suffix == ".pt" and isinstance(session, ReproSession):
         sources = protected_files(session.about.config, None)
         return f"written: {path}; {export_script_repro(target, session, sources=sources, stopped=stopped)}"

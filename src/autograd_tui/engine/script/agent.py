@@ -48,7 +48,7 @@ from autograd_tui.engine.script.forked_copy import RunsOn
 from autograd_tui.engine.script.lending import Lending, Reason, hold_exceptions, without_interrupts
 from autograd_tui.engine.script.script_frames import error_frame
 from autograd_tui.engine.script.script_free_run import FreeRun, LossRecord
-from autograd_tui.engine.script.snapshot import CatchUp, Snapshots, children_unheard, take_terminal, why_not
+from autograd_tui.engine.script.snapshot import CatchUp, Snapshots, children_unheard, take_terminal
 from autograd_tui.engine.script.watch_filter import WatchFilter
 
 if TYPE_CHECKING:
@@ -440,8 +440,6 @@ class Agent:
 
     def _check_gradient(self, order: GradientOrder) -> Any:
         """Have copies of this process make the forward that comes next, again and again."""
-        if reason := why_not():
-            raise Refused(f"the forward cannot be made again: {reason}.")
         from autograd_tui.engine.script import repeated_gradcheck
 
         def tell(measured: Measured) -> None:
@@ -458,8 +456,6 @@ class Agent:
 
         This process is a copy too, and ends with that, or where nobody reads it any more.
         """
-        if reason := why_not():
-            raise Refused(f"the forward cannot be made again: {reason}.")
         from autograd_tui.engine.script import repeated_surface
 
         assert self._connection is not None

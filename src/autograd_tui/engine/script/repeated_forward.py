@@ -22,6 +22,7 @@ from autograd_tui.engine.gradcheck.detached_values import OperationsDiffer
 from autograd_tui.engine.script.agent_messages import GradientOrder, SurfaceOrder
 from autograd_tui.engine.script.forked_copy import Answers, Failure, ForkedCopy, RunsOn, failure_of, fork_copy
 from autograd_tui.engine.script.recording import has_compiled, mode_of_script
+from autograd_tui.engine.script.snapshot import why_not
 from autograd_tui.engine.tracing.autograd_graph import is_leaf
 from autograd_tui.engine.training.state import graph_nodes
 
@@ -49,6 +50,8 @@ def measured(
     It is called where the script is held before the forward; `tell` takes the progress. In the copies it raises RunsOn.
     Raises Refused where there is nothing, or nothing `is_wanted` any more.
     """
+    if reason := why_not():
+        raise Refused(f"the forward cannot be made again: {reason}.")
     if mode := mode_of_script():
         raise Refused(f"the script is inside a mode of its own here, {mode}, in which a forward is not made again.")
     if has_compiled():

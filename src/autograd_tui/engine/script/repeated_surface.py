@@ -15,6 +15,7 @@ from autograd_tui.core.history import Path
 from autograd_tui.core.run_observer import Progress
 from autograd_tui.engine.script.agent_messages import SurfaceOrder, SurfaceSoFar
 from autograd_tui.engine.script.forked_copy import Answers
+from autograd_tui.engine.script.registry import named_param
 from autograd_tui.engine.script.repeated_forward import OTHER_WAY, Rehearsal, RepeatedForward, measured
 from autograd_tui.engine.surface_slice import Axes, PlaneAxes, StepDirection, SurfaceSlice, ValueAxes, can_move
 
@@ -74,10 +75,7 @@ class NamedParams:
 
     def param(self, name: str) -> Tensor:
         """Return a parameter; raises Refused where there is none."""
-        if name not in self.params:
-            some = ", ".join(list(self.params)[:4])
-            raise Refused(f'there is no parameter "{name}": this script has {some}{", ..." * (len(self.params) > 4)}.')
-        return self.params[name]
+        return named_param(self.params, name)
 
 
 class MovedForward(RepeatedForward):

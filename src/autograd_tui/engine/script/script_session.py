@@ -423,7 +423,5 @@ class ScriptSession(StoredFramesSession):
             self._timeline.traces[index] = trace
 
     def _set(self, command: Command) -> Frame:
-        if command.name in ("optimizer", "seed") or command.kind == "requires_grad":
-            raise Refused(f"{command} cannot be set here: it is the script that makes its own.")
         self._client.ask("set", command)
         return self.frame

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 
 from autograd_tui.core.errors import Refused
-from autograd_tui.core.loss_surface import LossSurface, SurfaceChoice
+from autograd_tui.core.loss_surface import LossSurface, SurfaceChoice, given_up_sentence
 from autograd_tui.core.run_observer import Progress
 from autograd_tui.engine.script.agent_client import AgentClient
 from autograd_tui.engine.script.agent_messages import SurfaceOrder, SurfaceSoFar
@@ -73,11 +73,9 @@ class ScriptSurface:
         if self._connection is None or so_far is None:
             return None
         self._end()
-        points = f"{so_far.done:,} of {so_far.of:,} points"
-        if so_far.is_complete:
-            return f"the surface stays as it is: {points} of its next, finer grid are measured."
-        self._so_far = None
-        return f"the surface was given up after {points}."
+        if not so_far.is_complete:
+            self._so_far = None
+        return given_up_sentence(so_far.done, so_far.of, is_complete=so_far.is_complete)
 
     def close(self) -> None:
         """Show none any more, and end the copy."""

@@ -12,28 +12,28 @@ from autograd_tui.core.command import Command
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.frame import Frame
 from autograd_tui.core.tensor_stats import Inspection
+from autograd_tui.engine.script.registry import Registry, named_param
 from autograd_tui.engine.script.tensor_access import untouched
 from autograd_tui.engine.training.inspection import inspect
-from autograd_tui.engine.training.state import there_are, write_value
+from autograd_tui.engine.training.state import groups_to_set, write_value
 
 if TYPE_CHECKING:
     from autograd_tui.engine.script.loop_phases import Phases
-    from autograd_tui.engine.script.registry import Registry
 
 
 def setting(phases: Phases, frame: Frame, command: Command) -> Callable[[], None]:
     """Return the function that carries out a setting at the stop of `frame`; raises Refused where it cannot be."""
     value = command.value
-    if command.kind == "lr" and isinstance(value, (int, float)):
+    if isinstance(value, (int, float)) and command.kind == "lr":
         return lambda: _set_lr(phases.registry, float(value), command.group)
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and command.name != "seed":
         return lambda: _set_value(phases.registry, frame, command.name, float(value))
     raise Refused(f"{command} cannot be set here: it is the script that makes its own.")
 
 
 def inspected(phases: Phases, frame: Frame, name: str) -> Inspection:
     """Return exact statistics of a parameter where the script is held."""
-    param = _param(phases.registry, name)
+    param = named_param(phases.registry.params(), name)
     states = (dict.get(each.state, param) for each in phases.registry.optimizers)
     state: Any = next((each for each in states if isinstance(each, dict) and each), {})
     with untouched():
@@ -42,14 +42,10 @@ def inspected(phases: Phases, frame: Frame, name: str) -> Inspection:
 
 def _set_lr(registry: Registry, lr: float, group: int | None) -> None:
     """Set the learning rate of every parameter group of all optimizers, or of one, counted through all of them."""
-    if not 0 <= lr < float("inf"):
-        raise Refused(f"a learning rate must be a number from 0 up, not {lr}.")
     groups = [each for optimizer in registry.optimizers for each in optimizer.param_groups]
     if not groups:
         raise Refused("this script has no optimizer so far, and so there is no learning rate to set.")
-    if group is not None and group >= len(groups):
-        raise Refused(f"there is no parameter group {group}: {there_are(len(groups))}.")
-    chosen = groups if group is None else [groups[group]]
+    chosen = groups_to_set(groups, lr, group)
     if any("lr" not in each for each in chosen):
         raise Refused("the optimizer has no learning rate of this name.")
     with untouched():
@@ -62,8 +58,9 @@ def _set_lr(registry: Registry, lr: float, group: int | None) -> None:
 
 def _set_value(registry: Registry, frame: Frame, target: str, value: float) -> None:
     """Set one value of a small parameter, where no graph of the present loss waits for its backward."""
-    name = target if target in registry.params() else target.partition("[")[0]
-    param = _param(registry, name)
+    params = registry.params()
+    name = target if target in params else target.partition("[")[0]
+    param = named_param(params, name)
     if frame.graph == "alive":
         raise Refused(f"{name} cannot be set here: the graph of the loss was made with it. Set it behind the backward.")
     if type(param) not in (Tensor, nn.Parameter) or param.layout is not torch.strided or param.is_inference():
@@ -71,11 +68,3 @@ def _set_value(registry: Registry, frame: Frame, target: str, value: float) -> N
     with untouched():
         # Its version is left alone: graphs that the script made before, and keeps, do not refuse to run.
         write_value(name, param.data, target, value)
-
-
-def _param(registry: Registry, name: str) -> Tensor:
-    params = registry.params()
-    if name not in params:
-        some = ", ".join(list(params)[:4])
-        raise Refused(f'there is no parameter "{name}": this script has {some}{", ..." * (len(params) > 4)}.')
-    return params[name]

@@ -180,12 +180,7 @@ class TrainingState:
 
     def set_lr(self, lr: float, group: int | None = None) -> None:
         """Set the learning rate of every parameter group, or of one; the scheduler's counters stay."""
-        if not 0 <= lr < float("inf"):
-            raise Refused(f"a learning rate must be a number from 0 up, not {lr}.")
-        groups = self.optimizer.param_groups
-        if group is not None and group >= len(groups):
-            raise Refused(f"there is no parameter group {group}: {there_are(len(groups))}.")
-        for each in groups if group is None else [groups[group]]:
+        for each in groups_to_set(self.optimizer.param_groups, lr, group):
             each["lr"] = lr
 
     def set_optimizer(self, spec: OptimizerSpec) -> None:
@@ -319,6 +314,13 @@ def check_memory(named: Iterable[tuple[str, Any]]) -> None:
             raise TypeError(f"the memory of {name} was given back, and so it has no values any more.")
 
 
-def there_are(groups: int) -> str:
-    """Say how many parameter groups there are."""
-    return "there is one, group 0" if groups == 1 else f"there are {groups}, counted from 0"
+def groups_to_set(groups: list[dict[str, Any]], lr: float, group: int | None) -> list[dict[str, Any]]:
+    """Return the groups whose learning rate is set to `lr`: all, or one; raises Refused where there is none."""
+    if not 0 <= lr < float("inf"):
+        raise Refused(f"a learning rate must be a number from 0 up, not {lr}.")
+    if group is None:
+        return groups
+    if group >= len(groups):
+        there_are = "there is one, group 0" if len(groups) == 1 else f"there are {len(groups)}, counted from 0"
+        raise Refused(f"there is no parameter group {group}: {there_are}.")
+    return [groups[group]]
