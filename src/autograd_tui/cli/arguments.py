@@ -84,7 +84,7 @@ def add_journal_choice(parser: argparse.ArgumentParser, *, optional: bool) -> No
 
 
 def new_journal_path(options: argparse.Namespace) -> Path | None:
-    """Give where a run is to be kept that the user gives a place; raises Refused where something is there.
+    """Return where a run is to be kept that the user gives a place; raises Refused where something is there.
 
     From the root on, since code of a scenario may go elsewhere.
     """
@@ -138,7 +138,7 @@ def warn_of_damage(journal: Journal) -> None:
 
 
 def chosen_journal_path(options: argparse.Namespace, what: str) -> Path:
-    """Give the journal that is named, else the latest."""
+    """Return the journal that is named, else the latest."""
     from autograd_tui.journal.paths import list_journals
 
     if options.journal is not None:
@@ -150,7 +150,7 @@ def chosen_journal_path(options: argparse.Namespace, what: str) -> Path:
 
 
 def trusted_scenario(journal: Journal, options: argparse.Namespace) -> str:
-    """Give the scenario to open: no code runs that the user has not named, nor any that is not the journal's."""
+    """Return the scenario to open: no code runs that the user has not named, nor any that is not the journal's."""
     config = journal.config
     if config.script:
         where = f" in {config.folder}" if config.folder else ""

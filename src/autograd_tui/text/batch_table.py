@@ -16,7 +16,7 @@ WORKED_ROWS = 5  # inputs, targets, prediction, error and square: kept free befo
 
 
 def outputs_and_positions(frame: Frame) -> tuple[int, int] | None:
-    """Give how many outputs there are for each of how many positions; None where there is one, or no positions.
+    """Return how many outputs there are for each of how many positions; None where there is one, or no positions.
 
     Of (samples, a, b) the outputs are `a` where targets are (samples, b), as cross_entropy takes them, else `b`.
     """
@@ -76,7 +76,7 @@ def batch_lines(frame: Frame, about: SessionInfo, width: int) -> list[Line]:
 
 
 def knows_first_batch(frame: Frame) -> bool:
-    """Tell whether a batch is known that no forward has taken yet: each iteration takes the same one."""
+    """Return whether a batch is known that no forward has taken yet: each iteration takes the same one."""
     return frame.loss_params is None and frame.inputs is not None and frame.targets is not None
 
 
@@ -85,7 +85,7 @@ def _awaited(about: SessionInfo, name_width: int) -> Line:
 
 
 def _age(frame: Frame) -> str:
-    """Say which parameters an old prediction was made with, where they are few."""
+    """Return a sentence on which parameters an old prediction was made with, where they are few."""
     if not frame.loss_is_old or frame.loss_params is None:
         return ""
     if len(frame.params) > 3 or any(row.size > 1 for row in frame.params):
@@ -95,7 +95,7 @@ def _age(frame: Frame) -> str:
 
 
 def errors_of_mean_square(frame: Frame) -> list[float] | None:
-    """Give the errors, prediction - target, where the loss is the mean of their squares; None where it is not."""
+    """Return the errors, prediction - target, where the loss is the mean of their squares; None where it is not."""
     y, q = frame.targets, frame.prediction
     if not (y and q and y.values and q.values and len(y.values) == len(q.values)) or frame.loss is None:
         return None

@@ -22,7 +22,7 @@ SEED_HINT = "Where chance made it raise, it would again: :seed=1 gives it other 
 
 
 def explain(frame: Frame, about: SessionInfo) -> list[str]:
-    """Say in a few sentences what the frame's command did; a sentence that starts with blanks is arithmetic."""
+    """Return sentences on what the frame's command did; one that starts with blanks is arithmetic."""
     if frame.script:
         return [*nonfinite_warnings(frame), *explain_script(frame, frame.script)]
     if frame.error:
@@ -45,7 +45,7 @@ def _happened(frame: Frame, about: SessionInfo) -> list[str]:
 
 
 def step_comment(frame: Frame, room: int) -> str:
-    """Say beside optimizer.step() what it does, as far as there is room: no option is left out of what is said."""
+    """Return what optimizer.step() does, as far as there is room beside it: no option is left out of what is said."""
     used = frame.step_rate if frame.phase is Phase.STEP and frame.step_rate is not None else frame.learning_rate
     name = frame.params.layout.names[0] if len(frame.params) <= MAX_NAMED else "p"
     if frame.groups:
@@ -102,7 +102,7 @@ def _forward(frame: Frame) -> list[str]:
 
 
 def _moved_by_forward(frame: Frame) -> str:
-    """Say which parameters the code of the forward has moved, if any."""
+    """Return a sentence on which parameters the code of the forward has moved, if any."""
     if frame.mover is not frame.command or not frame.move_norms:
         return "No parameter has moved."
     norms = zip(frame.params.layout.names, frame.move_norms, strict=True)

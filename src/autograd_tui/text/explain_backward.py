@@ -22,7 +22,7 @@ _signed = partial(number, signed=True)
 
 
 def explain_backward(frame: Frame) -> list[str]:
-    """Say which gradients a backward has computed, and why they are what they are."""
+    """Return sentences on which gradients a backward has computed, and why they are what they are."""
     reached = reached_by_backward(frame)
     sentences = [
         f"backward computed the gradient of the loss for {count_parameters(len(reached))}.",
@@ -45,7 +45,7 @@ def reached_by_backward(frame: Frame) -> list[int]:
 
 
 def explain_gradients(frame: Frame, reached: Sequence[int]) -> list[str]:
-    """Say how large the gradients of a backward are, and which parameters it has not reached."""
+    """Return sentences on how large the gradients of a backward are, and which parameters it has not reached."""
     before = frame.added_to.backwards if frame.added_to else (0,) * len(frame.grads)
     sentences: list[str] = []
     grads: dict[int, GradStats] = {index: frame.grads[index] for index in reached[:MAX_NAMED]}
@@ -78,7 +78,7 @@ STRAY_REASONS = {  # it is none of the model's, and what would make it so
 
 
 def stray_lines(frame: Frame) -> list[str]:
-    """Say, once, which tensors the gradient reached that no step will move, and the likely reason."""
+    """Return a sentence, once, on which tensors the gradient reached that no step will move, and the likely reason."""
     if frame.phase is not Phase.BACKWARD or frame.error or not frame.strays:
         return []
     shapes = ["×".join(map(str, each.shape)) or "one value" for each in frame.strays]
@@ -91,7 +91,7 @@ def stray_lines(frame: Frame) -> list[str]:
 
 
 def _without_gradient(frame: Frame) -> list[str]:
-    """Say which parameters have no gradient though a backward has run, and why."""
+    """Return sentences on which parameters have no gradient though a backward has run, and why."""
     names = frame.params.layout.names
     took_part = parameters_of(frame, frame.script.models) if frame.script else range(len(names))
     frozen = [names[at] for at in sorted(frame.frozen) if not frame.grads.backwards[at] and at in took_part]
@@ -177,7 +177,7 @@ def _is_close(ours: float, theirs: float) -> bool:
 
 
 def _direction(frame: Frame, grad: GradStats) -> str:
-    """Say which way the loss goes with one parameter."""
+    """Return a sentence on which way the loss goes with one parameter."""
     (value,) = grad.values or (math.nan,)
     if not math.isfinite(value) or frame.loss is None or not math.isfinite(frame.loss):
         return ""

@@ -24,7 +24,7 @@ from autograd_tui.text.styled_text import printable
 
 
 def explain_script(frame: Frame, stop: ScriptStop) -> list[str]:
-    """Say in a few sentences what the script's last call did, and what the script did itself before it."""
+    """Return sentences on what the script's last call did, and what the script did itself before it."""
     if frame.error:
         return _raised(frame.error, stop)
     return [*_by_hand(frame, stop), *_happened(frame, stop), *_circumstances(stop)]
@@ -215,7 +215,7 @@ def _setting(frame: Frame) -> list[str]:
 
 
 def _by_hand(frame: Frame, stop: ScriptStop) -> list[str]:
-    """Say what the script changed by itself since the stop before."""
+    """Return sentences on what the script changed by itself since the stop before."""
     sentences = []
     if moved := stop.moved_by_hand:
         verb = "has" if len(moved) == 1 else "have"
@@ -234,7 +234,7 @@ def _by_hand(frame: Frame, stop: ScriptStop) -> list[str]:
 
 
 def _circumstances(stop: ScriptStop) -> list[str]:
-    """Say where the call was made from, if that is not plain, and that what it prints is not seen again."""
+    """Return sentences on where the call was made from, if that is not plain, and on output that is not seen again."""
     inside = [each for each in reversed(stop.inside) if each != "GradScaler.step"]  # which does nothing else
     sentences = [f"This is inside {', in '.join(inside)}, which has not ended."] * bool(inside)
     if stop.library is not None and stop.file:

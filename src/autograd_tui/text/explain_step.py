@@ -30,7 +30,7 @@ WORKED_UPDATES = {  # what moves each parameter, in the symbols of the rows belo
 
 
 def explain_step(frame: Frame) -> list[str]:
-    """Say what moved the parameters, how far, and what is old now."""
+    """Return sentences on what moved the parameters, how far, and what is old now."""
     if frame.grads.state == "none":
         each = "every gradient that the optimizer holds" if any(frame.grads.backwards) else "every gradient"
         return [f"step moved nothing: {each} is None, so it had nothing to use.", *loss_age(frame)]
@@ -75,21 +75,21 @@ def _update_in_symbols(optimizer: str) -> tuple[str, str] | None:
 
 
 def loss_age(frame: Frame) -> list[str]:
-    """Say that the loss belongs to parameters that are gone, where it does."""
+    """Return a sentence where the loss belongs to parameters that are gone."""
     if frame.loss is None or not frame.loss_is_old:
         return []
     return [f"The loss {number(frame.loss)} is from before the parameters moved: forward makes a new one."]
 
 
 def why_no_gradient(frame: Frame, index: int) -> str:
-    """Say why a parameter has no gradient, where that is known."""
+    """Return a sentence on why a parameter has no gradient, where that is known."""
     if index in frame.frozen:
         return ", since it is frozen"
     return ", since no gradient reached it" if index in frame.unused else ""
 
 
 def _why_not(frame: Frame) -> str:
-    """Say why nothing has changed, as far as the numbers tell."""
+    """Return a sentence on why nothing has changed, as far as the numbers tell."""
     if not any(frame.step_rates or (frame.step_rate,)):
         return ": the learning rate is 0"
     held = _params_with_gradient(frame)
@@ -113,12 +113,12 @@ def _params_with_gradient(frame: Frame) -> list[int]:
 
 
 def _made_elsewhere(frame: Frame) -> bool:
-    """Tell whether the parameters were others when the gradients were made."""
+    """Return whether the parameters were others when the gradients were made."""
     return frame.before != frame.grads_params
 
 
 def _points_downhill(frame: Frame) -> bool:
-    """Tell whether the gradients are those of one loss, that of the last forward, where the parameters were."""
+    """Return whether the gradients are those of one loss, that of the last forward, where the parameters were."""
     table, held = frame.grads.table, _params_with_gradient(frame)
     finite = not table.layout.left_out() and not any(table.numbers[NONFINITE_COLUMN::ROW_WIDTH])
     finite = finite and frame.loss is not None and math.isfinite(frame.loss)
@@ -195,7 +195,7 @@ def _number_of(row: TensorStats) -> float | None:
 
 
 def _turned(frame: Frame, index: int, moved: float, grad: GradStats) -> str:
-    """Say so where a parameter did not go the way in which its gradient alone would send it."""
+    """Return a sentence where a parameter did not go the way in which its gradient alone would send it."""
     slope = grad.values[0] if grad.values else 0.0
     uphill = moved * slope * (-1 if goes_uphill(frame.optimizer_of(index)) else 1) > 0
     return ", not the way its gradient alone would send it" if uphill else ""

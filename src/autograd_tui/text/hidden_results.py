@@ -52,7 +52,7 @@ def _prediction(frame: Frame) -> str:
 
 
 def visible_part(frame: Frame, stage: int) -> Frame:
-    """Give the frame with NaN for every number that is still hidden at this stage."""
+    """Return the frame with NaN for every number that is still hidden at this stage."""
     if frame.phase is Phase.BACKWARD:
         return replace(frame, grads=replace(frame.grads, table=_blank_table(frame.grads.table)))
     if frame.phase is Phase.STEP:
@@ -90,7 +90,7 @@ def _cover(line: Line, known_text: str) -> Line:
 
 
 def _blank_table(table: StatsTable) -> StatsTable:
-    """Give a table of the same tensors without their numbers."""
+    """Return a table of the same tensors without their numbers."""
     numbers = array("d")
     for row in table:
         listed = row.size <= MAX_LISTED_VALUES

@@ -14,7 +14,7 @@ BAR_LENGTH = 10  # characters of a progress bar
 
 
 def watch_line(watchpoints: Sequence[Watchpoint]) -> str:
-    """Say at which conditions a run pauses."""
+    """Return the conditions at which a run pauses, in a sentence."""
     if not watchpoints:
         return "nothing is watched: watch nonfinite pauses a run at NaN or infinity"
     return f"a run pauses at: {'; '.join(map(str, watchpoints))} (watch off ends it)"
@@ -38,7 +38,7 @@ def progress_line(progress: Progress, seconds: float = 0.0) -> str:
 
 
 def script_runs_line(title: str, seconds: float, printed: str = "") -> str:
-    """Say that a script goes on, and since when: what it does until its next stop is not known.
+    """Return that a script goes on, and since when: what it does until its next stop is not known.
 
     `printed` is a line that it has not ended, such as a progress bar.
     """
@@ -47,7 +47,7 @@ def script_runs_line(title: str, seconds: float, printed: str = "") -> str:
 
 
 def divergence_line(difference: Divergence) -> str:
-    """Say at which frame a re-run differs from the first time, and by how much."""
+    """Return a sentence on the frame at which a re-run differs from the first time, and by how much."""
     start = f"run again, frame {difference.index} is not what it was"
     if not difference.what:
         return f"{start}: something that no checkpoint keeps has changed."
@@ -60,14 +60,14 @@ def divergence_line(difference: Divergence) -> str:
 
 
 def left_branch_line(branch: Branch) -> str:
-    """Say what was left just now, and how to return to it."""
+    """Return a sentence on what was left just now, and how to return to it."""
     first, last = branch.fork + 1, len(branch)
     frames = f"frame {last:,} is" if first == last else f"frames {first:,} to {last:,} are"
     return f"{frames} kept as a branch: :branch={branch.number} returns there."
 
 
 def branch_line(branch: Branch) -> str:
-    """Say where a branch was left for another, how long it is, and how well it trained."""
+    """Return a sentence on where a branch was left for another, how long it is, and how well it trained."""
     loss = "" if branch.loss is None else f", last loss {number(branch.loss)}"
     return f"{len(branch):,} {'frame' if len(branch) == 1 else 'frames'}, left at frame {branch.fork:,}{loss}"
 

@@ -17,17 +17,17 @@ _SHOWN = re.compile(r"(?<![\w.])[-+]?(NaN|inf)(?![\w.])")
 
 
 def number_style(value: float | None, otherwise: str = "") -> str:
-    """Give the style of a number: an error where it is NaN or infinite."""
+    """Return the style of a number: an error where it is NaN or infinite."""
     return otherwise if value is None or math.isfinite(value) else "error"
 
 
 def shows_nonfinite(text: str) -> bool:
-    """Tell whether a number written in a text is NaN or infinite."""
+    """Return whether a number written in a text is NaN or infinite."""
     return _SHOWN.search(text) is not None
 
 
 def nonfinite_warnings(frame: Frame) -> list[str]:
-    """Say what is NaN or infinite, and what to press; nothing where all is finite."""
+    """Return sentences on what is NaN or infinite, and what to press; nothing where all is finite."""
     wrong = frame.loss is not None and not math.isfinite(frame.loss)
     sentences = [f"The loss is {_value_words(frame.loss)}." for _ in range(wrong)]
     harmless = frame.frozen if frame.loss is not None and not wrong else ()  # a mask of infinities, as a rule
@@ -52,7 +52,7 @@ def _in_words(sentences: list[str]) -> list[str]:
 
 
 def _gradients_of_a_script(grads: str, stop: ScriptStop, *, scaled: bool) -> str:
-    """Say what comes of gradients that are not finite, as far as that is known of a script."""
+    """Return a sentence on what comes of gradients that are not finite, as far as that is known of a script."""
     if stop.skipped:
         return f"{grads}: that is why the step was left out."
     if scaled:
@@ -61,7 +61,7 @@ def _gradients_of_a_script(grads: str, stop: ScriptStop, *, scaled: bool) -> str
 
 
 def _how_to_trace(frame: Frame, phase: Phase) -> str:
-    """Say which keys lead inside the phase that made it."""
+    """Return a sentence on which keys lead inside the phase that made it."""
     if frame.phase is phase:
         return f"u, then i, leads inside this {phase.value}, to where it began."
     return f"← to the {phase.value}, then i, leads inside, to where it began."

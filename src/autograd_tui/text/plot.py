@@ -98,12 +98,12 @@ def plot_lines(
 
 
 def plot_columns(width: int) -> int:
-    """Say for how many columns of points there is room."""
+    """Return for how many columns of points there is room."""
     return max(width - GUTTER, 1)
 
 
 def too_many_to_mark(changes: Sequence[int], columns: int) -> bool:
-    """Tell whether the changes of a learning rate would fill the axis: then none is marked."""
+    """Return whether the changes of a learning rate would fill the axis: then none is marked."""
     return len(changes) * MAX_MARKS > max(columns, 2 * MAX_MARKS)
 
 
@@ -264,7 +264,7 @@ def _crossing(before: Point, after: Point, low: float, high: float) -> tuple[flo
 
 
 def _labels(values: Sequence[float], scale: _Scale, *, log_scale: bool) -> dict[int, str]:
-    """Give the labels of the y axis, by row: round numbers, or the ends where there are not two of them."""
+    """Return the labels of the y axis, by row: round numbers, or the ends where there are not two of them."""
     low, high = scale.limits
     ticks = (log_ticks if log_scale else linear_ticks)(low, high, max((scale.rows + 1) // 2, 2))
     if len(ticks) >= 2 and min(values) < max(values):
@@ -304,7 +304,7 @@ def _axis(scale: _Scale, changes: Sequence[int]) -> Line:
 
 
 def _curve_limits(curves: Sequence[Curve]) -> tuple[float, float]:
-    """Give the range of the y axis: of all curves, but what is behind stretches it to no more than its double."""
+    """Return the range of the y axis: of all curves, but what is behind stretches it to no more than its double."""
     chosen = [point.value for curve in curves if not curve.behind for point in curve.points]
     behind = [point.value for curve in curves if curve.behind for point in curve.points]
     low, high = _limits(chosen or behind)
@@ -315,7 +315,7 @@ def _curve_limits(curves: Sequence[Curve]) -> tuple[float, float]:
 
 
 def _limits(values: Sequence[float]) -> tuple[float, float]:
-    """Give a range that holds the values and is never empty."""
+    """Return a range that holds the values and is never empty."""
     low, high = min(values), max(values)
     if high / 2 - low / 2 <= abs(high) * 1e-9:
         room = abs(high) * 0.5 or 1.0
@@ -324,7 +324,7 @@ def _limits(values: Sequence[float]) -> tuple[float, float]:
 
 
 def _on_scale(points: Sequence[Point], log_scale: bool) -> list[Point]:
-    """Give the points that have a place on the scale, there."""
+    """Return the points that have a place on the scale, there."""
     if not log_scale:
         return [point for point in points if math.isfinite(point.value)]
     positive = [point for point in points if math.isfinite(point.value) and point.value > 0]

@@ -10,7 +10,7 @@ from autograd_tui.text.styled_text import Line
 
 
 def can_scatter(frame: Frame) -> bool:
-    """Tell whether the batch is points on a plane: one input, one target and, after a forward, one prediction each."""
+    """Return whether the batch is points on a plane: one input, one target and, after a forward, a prediction each."""
     predicted = frame.loss_params is not None
     rows = (frame.inputs, frame.targets, frame.prediction) if predicted else (frame.inputs, frame.targets)
     sizes = {len(row.values) if row and row.values else 0 for row in rows}

@@ -69,7 +69,7 @@ class GradientSparklines:
         return self._known[indices]
 
     def _has_one(self, row: int) -> bool:
-        """Tell whether a gradient has a spread: complex numbers have no order, sparse ones no histogram."""
+        """Return whether a gradient has a spread: complex numbers have no order, sparse ones no histogram."""
         layout = self.grads.table.layout
         return layout.ordinary(row) or not math.prod(layout.shapes[row])
 

@@ -87,7 +87,7 @@ def _compared_loss(frame: Frame, history: History, surface: LossSurface | None) 
 
 
 def _cause(frame: Frame, before: float, surface: LossSurface | None) -> str:
-    """Say that a step made the loss rise, where that is known: the data are the same, and nothing else has moved."""
+    """Return a sentence where a step is known to have made the loss rise: same data, and nothing else has moved."""
     lowest = surface.quadratic if surface is not None else None
     stepped = frame.mover is not None and frame.mover.phase is Phase.STEP
     if lowest is None or not lowest.exact or not stepped or frame.before is None or _climbs(frame):
@@ -104,7 +104,7 @@ def _climbs(frame: Frame) -> bool:
 
 
 def _too_large(frame: Frame, surface: LossSurface | None, *, risen: bool) -> list[Span]:
-    """Say so where the learning rate is above the one from which on this loss diverges."""
+    """Return a warning where the learning rate is above the one from which on this loss diverges."""
     lowest = surface.quadratic if surface else None
     critical = _critical_lr(frame, lowest) if lowest is not None and lowest.exact else None
     if critical is None or frame.learning_rate <= critical:
@@ -124,7 +124,7 @@ def _critical_lr(frame: Frame, lowest: Quadratic) -> float | None:
 
 
 def _direction(frame: Frame, surface: LossSurface) -> list[Span]:
-    """Say why the gradient sends the first value where it does, from where the loss is lowest for the other one."""
+    """Return why the gradient sends the first value where it does, from where the loss is lowest for the other one."""
     values = [value for row in frame.params for value in row.values or ()]
     slopes = [value for grad in frame.grads for value in (grad.values if grad and grad.backwards == 1 else ()) or ()]
     lowest = surface.quadratic
@@ -195,7 +195,7 @@ def _moves(frame: Frame, before: StatsTable) -> str:
 
 
 def standstill_line(frame: Frame, iterations: int) -> str:
-    """Say that a run ends since nothing has changed for so many iterations, and why it does not, as far as known."""
+    """Return that a run ends since nothing has changed for so many iterations, and why not, as far as known."""
     since = f"in the last {iterations:,} iterations no parameter has changed by a bit"
     return f"the run ends here: {since}{_why_still(frame)}."
 

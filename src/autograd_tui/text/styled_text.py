@@ -15,7 +15,7 @@ Line = list[Span]
 
 
 def plain(line: Line) -> str:
-    """Give the text alone."""
+    """Return the text alone."""
     return "".join(text for text, _ in line)
 
 
@@ -39,7 +39,7 @@ def wrapped(text: str, width: int, *, style: str = "", indent: str = "") -> list
 
 
 def scrolled(top: int, wanted: range, *, count: int, room: int) -> int:
-    """Give the first row to show of `count`: as near to `top` as lets the wanted ones be seen, the first above all."""
+    """Return the first row to show of `count`: near to `top`, the wanted ones in sight, the first of them above all."""
     if wanted:
         top = max(top, wanted.stop - room)
         top = min(top, wanted.start)
@@ -47,6 +47,6 @@ def scrolled(top: int, wanted: range, *, count: int, room: int) -> int:
 
 
 def more_line(top: int, bottom: int, count: int) -> Line:
-    """Say how many rows lie above `top` and from `bottom` on: "↑ 3 more  ↓ 12 more"."""
+    """Return how many rows lie above `top` and from `bottom` on: "↑ 3 more  ↓ 12 more"."""
     parts = [f"{arrow} {rows} more" for arrow, rows in (("↑", top), ("↓", count - bottom)) if rows]
     return [("   " + "   ".join(parts), "dim")]

@@ -188,7 +188,7 @@ class AutogradApp(ReadableApp):
         await self._answer_keys()
 
     def say_dropped(self, count: int) -> None:
-        """Say, until the next key behind the burst that they came in, that so many were dropped."""
+        """Show, until the next key behind the burst that they came in, that so many were dropped."""
         self._dropped, self._dropped_at = self._dropped + count, monotonic()
         count = self._dropped
         keys = "1 key came faster than it" if count == 1 else f"{count:,} keys came faster than they"
@@ -197,7 +197,7 @@ class AutogradApp(ReadableApp):
         self._main.say(note)
 
     def say_warning(self, sentence: str) -> None:
-        """Say a sentence on the main screen."""
+        """Show a sentence on the main screen."""
         self._main.say(Note(sentence, "warn"))
 
     @property

@@ -142,17 +142,17 @@ class CapturedOutput:
             self.on_lines()
 
     def last(self, count: int) -> tuple[str, ...]:
-        """Give the newest whole lines; on any thread."""
+        """Return the newest whole lines; on any thread."""
         with self._writing:
             return tuple(self.lines)[-count:]
 
     def unfinished(self, since: float) -> str:
-        """Give the line that has no end yet, as of a progress bar, if any of it came after `since`; on any thread."""
+        """Return the line that has no end yet, as of a progress bar, if any of it came after `since`; on any thread."""
         with self._writing:
             return self._shown().strip() if self._part_came >= since else ""
 
     def said_again(self) -> list[str]:
-        """Give the newest lines, as many as are not too much to print in the end, and how many are left out."""
+        """Return the newest lines, as many as are not too much to print in the end, and how many are left out."""
         lines, room = [], MOST_SAID
         for line in reversed(self.last(MOST_LINES)):
             room -= len(line) + 1

@@ -36,7 +36,7 @@ WORDS_RULE = (
 
 
 def key_rows(bindings: Iterable[BindingType]) -> list[tuple[str, str]]:
-    """Give each binding's keys, as people write them, and what they do."""
+    """Return each binding's keys, as people write them, and what they do."""
     rows = []
     for binding in bindings:
         if not isinstance(binding, Binding):
@@ -59,7 +59,7 @@ def script_bindings(bindings: Iterable[BindingType]) -> list[BindingType]:
 
 
 def first_rows(bindings: Iterable[BindingType], first: Mapping[str, str]) -> list[tuple[str, str]]:
-    """Give the keys that matter, the first key of each binding: `first` says which stand together, and their words."""
+    """Return the keys that matter, the first of each binding: `first` says which stand together, and their words."""
     known = {binding.id: binding for binding in bindings if isinstance(binding, Binding)}
     rows = []
     for ids, words in first.items():

@@ -235,5 +235,5 @@ def unbound(key: events.Key) -> str | None:
 
 
 def is_bound(key: events.Key, bindings: Iterable[BindingType]) -> bool:
-    """Tell whether a key is one of these."""
+    """Return whether a key is one of these."""
     return any(isinstance(each, Binding) and key.key in each.key.split(",") for each in bindings)

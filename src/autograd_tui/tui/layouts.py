@@ -301,12 +301,12 @@ def layout_for(size: Size, frame: Frame | None) -> type[Layout]:
 
 
 def is_folded(frame: Frame) -> bool:
-    """Tell whether a model is shown by layers, having more parameters than there are rows for."""
+    """Return whether a model is shown by layers, having more parameters than there are rows for."""
     return len(frame.params) > MAX_PARAMETER_ROWS
 
 
 def _classes_of_model(frame: Frame) -> dict[str, bool]:
-    """Tell a model that is shown by layers, whose table has the gradients too, and what else there is to show."""
+    """Return the classes of a model that is shown by layers, of gradients in its table, and of what else there is."""
     classes = {
         "-folded": is_folded(frame),
         "-many": sum(map(prod, frame.params.layout.shapes)) > MANY,

@@ -85,7 +85,7 @@ class MainScreen(SessionScreen):
         self.trainer.close()
 
     def on_prompt_line_full(self) -> None:
-        """Say that no more words fit into the prompt."""
+        """Show that no more words fit into the prompt."""
         self.say(TOO_LONG)
 
     def on_key(self, event: events.Key) -> None:

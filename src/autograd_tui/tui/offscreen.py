@@ -55,7 +55,7 @@ class SnapshotSession(ReadOnlySession):
 
 
 def moments(run: ExportedRun, wanted: set[int]) -> Iterator[Shown]:
-    """Give the frames that are wanted, with what plots need."""
+    """Yield the frames that are wanted, with what plots need."""
     for frame in run.frames():
         if frame.index in wanted:
             yield Shown(frame, run.history_at(frame), run.pictures())
@@ -77,7 +77,7 @@ class Drawing:
         await self._pilot.pause()
 
     def rows(self) -> list[Cells]:
-        """Give the screen's rows as text with styles."""
+        """Return the screen's rows as text with styles."""
         update: Any = self._app.screen._compositor.render_update(full=True)
         return [
             [(segment.text, segment.style or Style.null()) for strip in strips for segment in strip]
@@ -85,7 +85,7 @@ class Drawing:
         ]
 
     def picture(self) -> str:
-        """Give the screen as SVG that asks no other site for a font."""
+        """Return the screen as SVG that asks no other site for a font."""
         return by_itself(self._app.export_screenshot())
 
 
@@ -108,7 +108,7 @@ async def drawing(
 
 
 def picture(run: ExportedRun, *, frame: int | None, size: tuple[int, int], theme: str | None) -> str:
-    """Give the screen at a frame, by default the last, as SVG; raises Refused where there is no such frame."""
+    """Return the screen at a frame, by default the last, as SVG; raises Refused where there is no such frame."""
     newest = run.newest
     index = newest if frame is None else frame
     if not 0 <= index <= newest:

@@ -41,7 +41,7 @@ class PromptLine(Input):
         self._keys, self._edited = keys, edited
 
     def watch_value(self) -> None:
-        """Tell that there are other words now."""
+        """Hand on that there are other words now."""
         self._edited()
 
     def write(self, words: str) -> None:

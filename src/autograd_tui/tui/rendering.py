@@ -18,7 +18,7 @@ class CachedRows(Widget):
     _rows_kept: tuple[Region, list[Strip]] | None = None
 
     def render_lines(self, crop: Region) -> list[Strip]:
-        """Give the rows to the compositor."""
+        """Return the rows, for the compositor."""
         if self._rows_kept is None or self._rows_kept[0] != crop:
             self._rows_kept = crop, self.rows(crop)
         return self._rows_kept[1]

@@ -186,7 +186,7 @@ class RequestQueue:
         self._stop.clear()
 
     def interrupts(self, *, endless: bool) -> bool:
-        """Tell whether what waits first has its turn while a run goes on, which may be `endless`.
+        """Return whether what waits first has its turn while a run goes on, which may be `endless`.
 
         What was typed before the run was seen waits for its end, if it has one.
         """
@@ -240,7 +240,7 @@ class RequestQueue:
         return self._closed
 
     def next_beside_a_run(self) -> Request | None:
-        """Give what waits first, where a run can go on behind it; drop what only ends one."""
+        """Return what waits first, where a run can go on behind it; drop what only ends one."""
         with self._changed:
             if self._waiting and not self._waiting[0].ends_run:
                 return self._waiting.popleft()

@@ -355,7 +355,7 @@ class ScreenState:
 
 
 def _gone_back_note(latest: Frame) -> Note:
-    """Say where training stands again; of a script also that it does again what it did between its stops."""
+    """Return where training stands again; of a script also that it does again what it did between its stops."""
     frame = f"frame {latest.index}"
     if latest.script is None:
         later = "later ones stay until a command"

@@ -162,7 +162,7 @@ class SessionScreen(SizedScreen, CachedRows):
         self.watch_the_clock()
 
     def _say_whether_surface_fits(self) -> None:
-        """Say once of a surface that was asked for that there is no room for it."""
+        """Show once, of a surface that was asked for, that there is no room for it."""
         surface = self.state.view.surface
         frame = None if surface is None else surface.frame
         if frame != self._frame_of_surface:

@@ -65,7 +65,7 @@ class In256Colours(LineFilter):
 
 @lru_cache(1024)
 def nearest_of_256(color: Color) -> Color:
-    """Give the nearest of the 256 colours that are the same on every terminal."""
+    """Return the nearest of the 256 colours that are the same on every terminal."""
     return Color(*_PALETTE[_PALETTE.match(color.rgb)])
 
 

@@ -55,7 +55,7 @@ class TerminalInput:
         self._pasted: str | None = None  # so far, while a paste goes on
 
     def feed(self, text: str) -> list[Message]:
-        """Give the events of all that has come whole."""
+        """Return the events of all that has come whole."""
         found: list[Message] = []
         text, self._begun = self._begun + text, ""
         while text:
@@ -77,7 +77,7 @@ class TerminalInput:
         return found
 
     def quiet(self) -> list[Message]:
-        """Give the events of what was begun, since nothing follows: escape, alt and a key, a paste left by hand."""
+        """Return the events of what was begun, since nothing follows: escape, alt and a key, a paste left by hand."""
         if self._pasted is not None:
             if not (key := _BY_HAND.search(self._pasted)):
                 return []
@@ -116,7 +116,7 @@ def _paste(text: str) -> list[Message]:
 
 
 def _is_text(key: str) -> bool:
-    """Tell whether a key is made of characters that there are, and can be written."""
+    """Return whether a key is made of characters that there are, and can be written."""
     return not any("\ud800" <= character <= "\udfff" for character in key)
 
 
@@ -248,7 +248,7 @@ class TerminalDriver(LinuxDriver):
         super().process_message(message)
 
     def _takes(self, event: events.InputEvent) -> bool:
-        """Tell whether one more may wait; behind one that was dropped only ctrl+c, until a quiet moment."""
+        """Return whether one more may wait; behind one that was dropped only ctrl+c, until a quiet moment."""
         waiting = self._posted - self._app.taken + len(self._app.keys)
         if isinstance(event, events.MouseMove):
             return waiting < MOST_MOVES
@@ -260,7 +260,7 @@ class TerminalDriver(LinuxDriver):
         return False
 
     def _tell(self) -> None:
-        """Say how many were dropped, now that no more come."""
+        """Show how many were dropped, now that no more come."""
         if self._dropped:
             self._app.call_later(self._app.say_dropped, self._dropped)
         self._dropped = None

@@ -72,15 +72,15 @@ class TerminalWatchdog:
             self._signals.append(number)
 
     def answered(self) -> None:
-        """Say that a signal has been answered."""
+        """Send that a signal has been answered."""
         self._say(HEARD)
 
     def leaving(self) -> None:
-        """Say that no more keys will be read."""
+        """Send that no more keys will be read."""
         self._say(LEAVING)
 
     def leave(self) -> None:
-        """Say that the terminal is as it was before, and have signals end the program as usual."""
+        """Send that the terminal is as it was before, and have signals end the program as usual."""
         self._hear_no_more()
         for number in self._signals:
             signal.signal(number, signal.SIG_DFL)
@@ -96,7 +96,7 @@ class TerminalWatchdog:
             faulthandler.unregister(number)
 
     def _forget(self) -> None:
-        """Say nothing in a copy of this process."""
+        """Send nothing in a copy of this process."""
         self._hear_no_more()
         if self._pipe is not None:
             os.close(self._pipe)
@@ -104,7 +104,7 @@ class TerminalWatchdog:
 
 
 def makes_signals() -> bool:
-    """Tell whether ctrl+c is a signal, as it is while nobody reads keys."""
+    """Return whether ctrl+c is a signal, as it is while nobody reads keys."""
     return bool(termios.tcgetattr(sys.__stdin__.fileno())[3] & termios.ISIG) if sys.__stdin__ else False
 
 

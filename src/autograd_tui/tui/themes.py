@@ -20,7 +20,7 @@ STEPS = 40  # from a colour to white or black
 
 
 def luminance(color: Color) -> float:
-    """Give WCAG's relative luminance: 0 for black, 1 for white."""
+    """Return WCAG's relative luminance: 0 for black, 1 for white."""
     red, green, blue = (
         part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in color.normalized
     )
@@ -28,7 +28,7 @@ def luminance(color: Color) -> float:
 
 
 def contrast(one: Color, other: Color) -> float:
-    """Give WCAG's contrast ratio: 1 for the same luminance, 21 for black on white."""
+    """Return WCAG's contrast ratio: 1 for the same luminance, 21 for black on white."""
     darker, lighter = sorted((luminance(one), luminance(other)))
     return (lighter + 0.05) / (darker + 0.05)
 
@@ -149,7 +149,7 @@ def _blended(colors: Sequence[str], share: float) -> Color:
 
 
 def theme_named(name: str) -> str:
-    """Give the name that Textual knows a theme by; raises UnknownCommand, with the nearest."""
+    """Return the name that Textual knows a theme by; raises UnknownCommand, with the nearest."""
     found = THEMES.get(name, name)
     if found not in BUILTIN_THEMES:
         raise UnknownCommand(unknown(name, "theme", (*THEMES, *BUILTIN_THEMES)))
@@ -159,7 +159,7 @@ def theme_named(name: str) -> str:
 def readable(
     theme: Theme, variables: Mapping[str, str], *, shown: Callable[[Color], Color] = unchanged
 ) -> dict[str, str]:
-    """Give the variables that this app draws with, in place of the theme's own.
+    """Return the variables that this app draws with, in place of the theme's own.
 
     `shown` tells what the terminal makes of a colour.
     """
@@ -222,7 +222,7 @@ def _turn(one: Color, other: Color) -> float:
 
 
 def _marked(ground: str, text: str, *, look: str = "none") -> dict[str, str]:
-    """Give what marks a phase, a cursor, a selection: all one colour, the text on it another."""
+    """Return what marks a phase, a cursor, a selection: all one colour, the text on it another."""
     found = {"mark": ground, "on-mark": text, "mark-text-style": f"bold {look}".removesuffix(" none")}
     for name in ("block-cursor", "block-cursor-blurred", "input-cursor", "input-selection"):
         found |= {f"{name}-background": ground, f"{name}-foreground": text, f"{name}-text-style": look}
@@ -235,7 +235,7 @@ def _scrollbar(thumb: str, track: str) -> dict[str, str]:
 
 
 def _of_the_terminal() -> dict[str, str]:
-    """Give the terminal's own colours: only what reads on black and on white alike, and never colour alone."""
+    """Return the terminal's own colours: only what reads on black and on white alike, and never colour alone."""
     plain = ("success", "primary", "secondary", "accent", "positive", "negative")
     found = dict.fromkeys(("text", "frame", *MUTED, *(f"text-{kind}" for kind in plain)), "ansi_default")
     found |= {"text-warning": "ansi_magenta", "text-error": "ansi_red"}  # what is old is no error

@@ -91,7 +91,7 @@ class TraceScreen(SizedScreen, CachedRows):
         self.call_later(self.post_message, self.Ready())
 
     def awaits(self, key: events.Key) -> bool:
-        """Tell whether a key needs what is not there yet."""
+        """Return whether a key needs what is not there yet."""
         if not self.is_mounted:
             return key.key not in LEAVING
         if self.trace_position is not None or not self.is_current:
@@ -99,7 +99,7 @@ class TraceScreen(SizedScreen, CachedRows):
         return key.key == "enter" if self.prompt.is_open else key.key not in AT_ONCE
 
     def gives_up(self, key: events.Key) -> bool:
-        """Tell whether a key leaves or stops, whatever was typed before it."""
+        """Return whether a key leaves or stops, whatever was typed before it."""
         return key.key in LEAVING and not (key.key == "q" and self.prompt.is_open)
 
     async def on_resize(self, event: events.Resize) -> None:
@@ -190,7 +190,7 @@ class TraceScreen(SizedScreen, CachedRows):
             self.say(Note("the whole graph is open: ↑ and ↓ walk along it", "warn"))
 
     def on_prompt_line_full(self) -> None:
-        """Say that no more words fit into the prompt."""
+        """Show that no more words fit into the prompt."""
         self.say(TOO_LONG)
 
     def on_key(self, event: events.Key) -> None:
@@ -325,7 +325,7 @@ class TraceScreen(SizedScreen, CachedRows):
 
 
 def _warning(trace: Trace) -> Note | None:
-    """Say what is wrong, or else what could not be recorded."""
+    """Return a note on what is wrong, or else what could not be recorded."""
     if first_alarm(trace) is not None:
         sentence = plain(health_lines(trace, WHOLE)[0])
         return Note(sentence, "error", _first_sentence(sentence))

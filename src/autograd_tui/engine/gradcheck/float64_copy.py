@@ -73,7 +73,7 @@ class RestoringMode(TorchFunctionMode):
 
 
 def _written(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[Tensor]:
-    """Give the tensors that a call is about to write into, as far as its name tells."""
+    """Yield the tensors that a call is about to write into, as far as its name tells."""
     yield from tensors_in(kwargs.get("out"))
     if args and writes_in_place(name):
         yield from tensors_in(args[0])
@@ -147,7 +147,7 @@ class Float64Copy:
     def grads(
         self, of: Callable[[], Iterable[Tensor]], observer: AbstractContextManager[Any] | None = None
     ) -> tuple[Sequence[Tensor | None], Sequence[DetachedValue]]:
-        """Give gradients by autograd, and what left the graph in the forward.
+        """Return gradients by autograd, and what left the graph in the forward.
 
         of: asked for once the forward is over. Raises Refused where the loss or its backward is of no use.
         """
@@ -188,7 +188,7 @@ class Float64Copy:
         return DetachedValuesMode(self._home_files, recorded, ignored=frozenset(ignored))
 
     def writes_into(self, param: Tensor) -> bool:
-        """Tell whether the forward that gradients were asked of has changed a parameter itself."""
+        """Return whether the forward that gradients were asked of has changed a parameter itself."""
         return param.untyped_storage().data_ptr() in self._written.changed
 
     def _in_float64(self) -> AbstractContextManager[Any]:
@@ -282,7 +282,7 @@ class _DetachedCopies(TorchFunctionMode):
 
 
 def _files(state: TrainingState) -> frozenset[str]:
-    """Give the files that the loop's own functions are in."""
+    """Return the files that the loop's own functions are in."""
     own = getattr(type(state.model), "forward", None)  # a traced module has none
     functions = (state.parts.forward, state.parts.loss, own)
     codes = (getattr(function, "__code__", None) for function in functions)

@@ -233,5 +233,5 @@ class CheckedForward(RepeatedForward):
 
 
 def _in_float64(module: torch.nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Give a module float64 numbers, as its parameters are: some look at the dtype of what they are given."""
+    """Return a module's arguments in float64, as its parameters are: some look at the dtype of what they are given."""
     return tuple(each.double() if isinstance(each, Tensor) and each.is_floating_point() else each for each in arguments)

@@ -216,7 +216,7 @@ class ForwardTracer(TorchFunctionMode):
             self._record_call(call, outputs or changed[:1], tensors)
 
     def finish(self, loss: Tensor | None) -> AutogradGraph:
-        """Give the graph of the forward, an empty one where it made none."""
+        """Return the graph of the forward, an empty one where it made none."""
         if loss is not None:
             self._record_hidden_call(loss)
         graph = AutogradGraph(loss)
@@ -290,7 +290,7 @@ class ForwardTracer(TorchFunctionMode):
 
 
 def _unchanged(call: TracedCall, inputs: Sequence[Tensor]) -> list[Tensor | None]:
-    """Give what a call was given; None for what has been changed in place since."""
+    """Return what a call was given; None for what has been changed in place since."""
     pairs = zip(inputs, call.inputs, strict=False)
     return [tensor if version_of(tensor) == record.version else None for tensor, (_, record) in pairs]
 

@@ -36,12 +36,12 @@ class ParameterRows:
         self._state_of: dict[str, list[int]] | None = None
 
     def values(self, index: int) -> tuple[Value, ...]:
-        """Give one parameter, its gradient if it has one, and the optimizer's state of it."""
+        """Return one parameter, its gradient if it has one, and the optimizer's state of it."""
         param = Value(self._params[index], "value", first=self._params.first(index))
         return (param, *self.grad(index), *self._states(self.names[index]))
 
     def grad(self, index: int) -> tuple[Value, ...]:
-        """Give a parameter's gradient, if there is one."""
+        """Return a parameter's gradient, if there is one."""
         row, name = self._grads[index], f"{self.names[index]}.grad"
         return () if row is None else (Value(without_history(row, name), "grad", first=self._grads.first(index)),)
 
@@ -56,7 +56,7 @@ class ParameterRows:
 def parameter_ops(
     phase: Phase, before: ParameterRows, after: ParameterRows, indices: Sequence[int] | None = None
 ) -> LazySequence[Operation]:
-    """Tell parameter by parameter what a step did, or which gradients zero_grad cleared; `indices`: of which ones."""
+    """Return parameter by parameter what a step did, or which gradients zero_grad cleared; `indices`: of which ones."""
     of = ParameterRows.values if phase is Phase.STEP else ParameterRows.grad
     chosen = range(len(before.names)) if indices is None else indices
 
@@ -124,7 +124,7 @@ class PhaseTracer:
         self._forward = None
 
     def take(self, frame: Frame) -> Trace | None:
-        """Give, once, the trace of the phase that was recorded last; `frame`: what it led to."""
+        """Return, once, the trace of the phase that was recorded last; `frame`: what it led to."""
         finish, self._finish = self._finish, None
         if finish is None:
             return None
@@ -198,7 +198,7 @@ class PhaseTracer:
         return finish
 
     def raised_step(self, frame: Frame) -> Trace:
-        """Tell of a step that raised, and has left all as it was."""
+        """Return the trace of a step that raised, and has left all as it was."""
         moment = self._rows(frame)
         ops = parameter_ops(Phase.STEP, moment, moment)
         return Trace(Phase.STEP, frame.index, frame.iteration, ops, optimizer=str(self._state.spec), error=frame.error)

@@ -149,7 +149,7 @@ class Tracer(Protocol):
         """Let the recorded forward go, and its graph with it."""
 
     def take(self, frame: Frame) -> Trace | None:
-        """Give, once, the trace of the phase that was recorded last; `frame`: what it led to."""
+        """Return, once, the trace of the phase that was recorded last; `frame`: what it led to."""
 
     def begin(self, frame: Frame, *, note: str | None) -> None:
         """Record the phase that runs next, from `frame` on; `note`: a sentence for a backward without its forward."""
@@ -167,7 +167,7 @@ class Tracer(Protocol):
         """Run the loop's zero_grad; raises as it does."""
 
     def raised_step(self, frame: Frame) -> Trace:
-        """Give the trace of a step that raised, and has left all as it was."""
+        """Return the trace of a step that raised, and has left all as it was."""
 
 
 @contextmanager

@@ -100,7 +100,7 @@ def _take(value: Any, sentence: str) -> tuple[Tensor, Any, Losses]:
 
 
 def _summed(named: Mapping[Any, Any]) -> list[Any]:
-    """Give the names of what a loss is the sum of: where some are called losses, the others are metrics."""
+    """Return the names of what a loss is the sum of: where some are called losses, the others are metrics."""
     return [name for name in named if "loss" in str(name).lower()] or list(named)
 
 
@@ -121,7 +121,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _what(value: Any) -> str:
-    """Say what a value is: "a tuple of 3", "a dict of logits and labels"."""
+    """Return what a value is, in words: "a tuple of 3", "a dict of logits and labels"."""
     kind = type(value).__name__
     named = f"{'an' if kind[0] in 'aeiouAEIOU' else 'a'} {kind}"
     if value is None:

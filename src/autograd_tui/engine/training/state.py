@@ -213,7 +213,7 @@ class TrainingState:
     # Names.
 
     def tied_names(self) -> dict[str, tuple[str, ...]]:
-        """Give the other names of each parameter that has some."""
+        """Return the other names of each parameter that has some."""
         others: dict[str, tuple[str, ...]] = {}
         for name, first in self.names.items():
             if name != first:
@@ -271,7 +271,7 @@ def write_value(name: str, param: Tensor, target: str, value: float) -> None:
 
 
 def _first_names(model: nn.Module) -> dict[str, str]:
-    """Give for each name of a parameter the first name of the same tensor: another one where weights are tied."""
+    """Return for each name of a parameter the first name of the same tensor: another one where weights are tied."""
     first: dict[nn.Parameter, str] = {}
     return {name: first.setdefault(param, name) for name, param in model.named_parameters(remove_duplicate=False)}
 
@@ -291,7 +291,7 @@ def _copy_buffer(name: str, buffer: Tensor, copies: dict[str, Tensor]) -> None:
 
 
 def _reaches(loss: Tensor, tensors: Sequence[Tensor]) -> bool:
-    """Tell whether the graph of a loss goes on into that of some other tensors."""
+    """Return whether the graph of a loss goes on into that of some other tensors."""
     wanted = {each.grad_fn for each in tensors}
     return any(node in wanted for node in graph_nodes(loss))
 

@@ -59,7 +59,7 @@ def nonfinite_counts(first: NonFinite, size: int) -> str:
 
 
 def finite_example_lines(worked: float, result: Value, inputs: Sequence[tuple[str, Value]], width: int) -> list[Line]:
-    """Say of a `worked` value that it is finite where others of its tensor are not, and in which inputs some are."""
+    """Return that a `worked` value is finite where others of its tensor are not, and in which inputs some are."""
     if not result.nonfinite or not math.isfinite(worked):
         return []
     number, size = result.nonfinite, result.stats.size

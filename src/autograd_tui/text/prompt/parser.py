@@ -57,7 +57,7 @@ def _parse_screen_command(name: str, rest: str) -> ScreenCommand:
 
 
 def _correction(words: list[str]) -> str | None:
-    """Say what was meant, where that is known or the first word that is no command can be guessed."""
+    """Return what was meant, where that is known or the first word that is no command can be guessed."""
     if words[0].lower() == "set" and len(words) > 1:
         words = words[1:]
         if _is_command(" ".join(words)):
@@ -138,7 +138,7 @@ _ANSWERS = {word: answer for words, answer in OTHER_PROGRAMS.items() for word in
 
 
 def suggest(words: list[str]) -> str | None:
-    """Say what does what was asked for in another program's words; None where that is not known."""
+    """Return a sentence on what does what other programs call by this name; None where that is not known."""
     first, second = (*words, "", "")[:2]
     if not second:
         return _suggest_for_word(first)
@@ -164,7 +164,7 @@ def _suggest_for_word(word: str) -> str | None:
 
 
 def _suggest_repeat(words: list[str]) -> str | None:
-    """Say how what stands before a number is done so often."""
+    """Return a sentence on how to do so often what stands before a number."""
     for word, times in pairwise(words):
         if _is_count(times) and times != "0" and (word in PHASES or set(word) <= set("fbszFBSZ")):
             return f"{word}*{times} does it so often"

@@ -84,7 +84,7 @@ def read_run(text: str) -> int | Goal:
 
 
 def _suggest_run(text: str) -> str:
-    """Say how a run is asked for that goes on for so long or so far; a loss is compared by < and > alone."""
+    """Return how a run is asked for that goes on for so long or so far; a loss is compared by < and > alone."""
     loss = re.fullmatch(r"(?:until |till |to |while )?loss ?(<=|>=|=<|=>|≤|≥|[<>=]|) ?(\S+)", text)
     if loss and parse_number(loss[2]) is not None:
         return f"the nearest is run loss{'>' if set(loss[1]) & set('>≥') else '<'}{clipped(loss[2])}"

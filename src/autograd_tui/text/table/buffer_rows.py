@@ -14,7 +14,7 @@ from autograd_tui.text.table.table_rows import shorten_name
 
 
 def buffer_lines(frame: Frame, layer: str, width: int, height: int) -> list[Line]:
-    """Say what has changed, then show the few buffers that fit, those of `layer` first."""
+    """Return a line on what has changed, and the few buffers that fit, those of `layer` first."""
     names = frame.buffers.layout.names
     changed = _changed(frame)
     order = sorted(range(len(names)), key=lambda index: not f"{names[index]}.".startswith(f"{layer}."))
@@ -30,7 +30,7 @@ def buffer_lines(frame: Frame, layer: str, width: int, height: int) -> list[Line
 
 
 def buffer_summary(frame: Frame, changed: int) -> str:
-    """Say how many of the buffers have other numbers since before the last forward."""
+    """Return a sentence on how many of the buffers have other numbers since before the last forward."""
     buffers = len(frame.buffers)
     if frame.buffers_before is None:
         beginning = "found" if frame.script is not None else "as the model was built"
@@ -45,7 +45,7 @@ def buffer_summary(frame: Frame, changed: int) -> str:
 
 
 def _changed(frame: Frame) -> list[bool]:
-    """Tell for each buffer whether its numbers are others than before the last forward."""
+    """Return for each buffer whether its numbers are others than before the last forward."""
     now, before = frame.buffers, frame.buffers_before
     if before is None or now is before:
         return [False] * len(now)

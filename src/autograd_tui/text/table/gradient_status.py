@@ -14,7 +14,7 @@ FULL_WORDS = {"used": "used by step, not cleared", "before the move": "fresh, bu
 
 
 def main_number(grad: GradStats) -> float | None:
-    """Give the value of a gradient that has one, else its norm; None where it has none."""
+    """Return the value of a gradient that has one, else its norm; None where it has none."""
     return grad.values[0] if grad.size == 1 and grad.values else grad.norm
 
 
@@ -24,7 +24,7 @@ def main_words(grad: GradStats) -> str:
 
 
 def largest_number(frame: Frame) -> float:
-    """Give the greatest size of the finite numbers that stand for gradients; 0 where there are none."""
+    """Return the greatest size of the finite numbers that stand for gradients; 0 where there are none."""
     numbers = (main_number(grad) for grad in frame.grads if grad is not None)
     return max((abs(each) for each in numbers if each is not None and math.isfinite(each)), default=0.0)
 
@@ -35,12 +35,12 @@ def norm_over(table: StatsTable) -> str:
 
 
 def gradient_status(frame: Frame, index: int) -> str:
-    """Say in a word or two what has become of a parameter's gradient."""
+    """Return in a word or two what has become of a parameter's gradient."""
     return _status(frame, index, old=frame.loss_is_old)
 
 
 def gradient_statuses(frame: Frame) -> list[str]:
-    """Say it of every parameter, in the model's order; what is alike in all that matters is looked at once."""
+    """Return it for every parameter, in the model's order; what is alike in all that matters is looked at once."""
     indices, old = range(len(frame.grads)), frame.loss_is_old
     outside = _kept_outside(frame)
     marks = ([index in marked for index in indices] for marked in (frame.frozen, frame.unused, outside))
@@ -66,7 +66,7 @@ def _status(frame: Frame, index: int, *, old: bool) -> str:
 
 
 def full_status(frame: Frame, grad: GradStats, index: int) -> str:
-    """Say in a few words what has become of one gradient."""
+    """Return in a few words what has become of one gradient."""
     if index in _kept_outside(frame):
         summed = f"sum of {grad.backwards} backwards, " if grad.backwards > 1 else ""
         return f"{summed}not held by the optimizer"
@@ -87,13 +87,13 @@ def _kept_outside(frame: Frame) -> frozenset[int]:
 
 
 def _is_of_an_earlier_forward(frame: Frame, index: int) -> bool:
-    """Tell whether no backward of the latest forward has made, or added to, a gradient that is there."""
+    """Return whether no backward of the latest forward has made, or added to, a gradient that is there."""
     before = frame.added_to.backwards[index] if frame.added_to else 0
     return frame.graph == "alive" or 0 < before == frame.grads.backwards[index]
 
 
 def status_counts(frame: Frame, indices: Sequence[int] | None = None) -> str:
-    """Say what has become of the gradients of some parameters, or of all."""
+    """Return what has become of the gradients of some parameters, or of all."""
     ages = gradient_statuses(frame)
     counted = Counter(ages if indices is None else [ages[index] for index in indices])
     only = next(iter(counted)) if len(counted) == 1 else None
@@ -101,7 +101,7 @@ def status_counts(frame: Frame, indices: Sequence[int] | None = None) -> str:
 
 
 def largest_gradient(grads: Grads, indices: Sequence[int] | None = None) -> GradStats | None:
-    """Give the gradient with the greatest norm, of some or of all; one that is NaN or infinite counts as greatest.
+    """Return the gradient with the greatest norm, of some or of all; one that is NaN or infinite counts as greatest.
 
     None where there is none, or it cannot be known, since one of them has no norm.
     """
@@ -115,7 +115,7 @@ def largest_gradient(grads: Grads, indices: Sequence[int] | None = None) -> Grad
 
 
 def gradient_summary(frame: Frame) -> list[str]:
-    """Say what is true of all gradients, in parts, the first of which matters most."""
+    """Return what is true of all gradients, in parts, the first of which matters most."""
     words = status_counts(frame)
     if not any(frame.grads.backwards):
         last = frame.last_grads

@@ -35,7 +35,7 @@ class Layers:
         return cls(names, {layer: tuple(indices) for layer, indices in grouped.items()})
 
     def alone(self, layer: str) -> bool:
-        """Tell whether a layer is nothing but one parameter of the same name."""
+        """Return whether a layer is nothing but one parameter of the same name."""
         indices = self.groups[layer]
         return len(indices) == 1 and self.names[indices[0]] == layer
 
@@ -79,11 +79,11 @@ class ParameterColumns:
         return at_least(self.grad(indices), partly=not self.grads_left_out.isdisjoint(indices))
 
     def norm(self, indices: Indices) -> float | None:
-        """Give the norm of the parameters together; None where none has one."""
+        """Return the norm of the parameters together; None where none has one."""
         return _combined_norm(self.norms[index] for index in indices)
 
     def grad(self, indices: Indices) -> float | None:
-        """Give the norm of the gradients together; None where none has one."""
+        """Return the norm of the gradients together; None where none has one."""
         return _combined_norm(self.grads[index] for index in indices)
 
     def grad_rms(self, indices: Indices) -> float | None:
@@ -98,7 +98,7 @@ class ParameterColumns:
         return math.hypot(*(norm for norm in norms if norm is not None)) / math.sqrt(size)
 
     def update(self, indices: Indices) -> float | None:
-        """Give the last move over what it moved from: infinite from zero, None before the first or if not measured."""
+        """Return the last move over what it moved from: infinite from zero, None where none was measured."""
         if self.ways is None or not self.starts:
             return None
         ways = [way for index in indices if (way := self.ways[index]) is not None]
@@ -109,7 +109,7 @@ class ParameterColumns:
         return way / start if start else math.inf if way else 0.0
 
     def estimated(self, indices: Indices) -> bool:
-        """Tell whether the update comes from samples of large tensors."""
+        """Return whether the update comes from samples of large tensors."""
         return any(self.sizes[index] > SAMPLE_SIZE for index in indices)
 
 

@@ -40,7 +40,7 @@ def best_to_show(frame: Frame) -> int | None:
 
 
 def no_selection_lines(width: int) -> list[Line]:
-    """Say how to select something."""
+    """Return a line on how to select something."""
     return wrapped(HINT, width, style="dim")
 
 
@@ -163,7 +163,7 @@ def _plural(amount: int, word: str) -> str:
 
 
 def _state_rows(frame: Frame, name: str) -> list[TensorStats]:
-    """Give what the optimizer remembers of a parameter, named by torch's keys."""
+    """Return what the optimizer remembers of a parameter, named by torch's keys."""
     table, beginning = frame.optimizer_state, f"{name}."
     found = [index for index, each in enumerate(table.layout.names) if each.startswith(beginning)]
     return [replace(table[index], name=table.layout.names[index].removeprefix(beginning)) for index in found]

@@ -29,7 +29,7 @@ class TableView:
 
 
 def list_rows(layers: Layers, columns: ParameterColumns, view: TableView) -> list[ViewRow]:
-    """Give the rows from first to last, a layer's parameters below it where it is open."""
+    """Return the rows from first to last, a layer's parameters below it where it is open."""
     found = []
     for row in _sorted([_layer_row(layers, layer) for layer in layers.groups], layers, columns, column=view.column):
         found.append(row)
@@ -40,18 +40,18 @@ def list_rows(layers: Layers, columns: ParameterColumns, view: TableView) -> lis
 
 
 def count_rows(layers: Layers, view: TableView) -> int:
-    """Say how many rows there are, without sorting them."""
+    """Return how many rows there are, without sorting them."""
     opened = view.opened & layers.groups.keys()
     return len(layers.groups) + sum(len(layers.groups[layer]) for layer in opened if not layers.alone(layer))
 
 
 def row_parameters(layers: Layers, row: ViewRow) -> Sequence[int]:
-    """Give the parameters that a row is about."""
+    """Return the parameters that a row is about."""
     return layers.groups[row.layer] if row.place is None else (row.place,)
 
 
 def row_name(layers: Layers, row: ViewRow) -> str:
-    """Give the full name of a row's layer or parameter."""
+    """Return the full name of a row's layer or parameter."""
     return row.layer if row.place is None else layers.names[row.place]
 
 

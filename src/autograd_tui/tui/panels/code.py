@@ -87,7 +87,7 @@ def _marks(frame: Frame, listing: Mapping[str, Sequence[str]]) -> dict[tuple[str
 
 
 def lines_that_raised(error: TorchError, phase: str, listing: Mapping[str, Sequence[str]]) -> list[tuple[str, int]]:
-    """Give the line that an error came out of, by phase and place.
+    """Return the line that an error came out of, by phase and place.
 
     Where any of several may be it, they are several; where it stands in none of the listing, they are none.
     """

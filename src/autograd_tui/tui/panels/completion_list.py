@@ -71,7 +71,7 @@ class CompletionList(Panel):
         return [*rows, more] if room < height else rows
 
     def _room(self, height: int) -> int:
-        """Give the rows for candidates, where one may be needed to say that there are more."""
+        """Return how many rows the candidates have, where one may be needed to say that there are more."""
         return height if len(self._candidates) <= height else max(height - 1, 1)
 
     def _row(self, place: int, width: int, label_width: int) -> Line:

@@ -82,7 +82,7 @@ class KeysPanel(Panel):
         return kept
 
     def on_click(self, event: events.Click) -> None:
-        """Tell which key was clicked; a word is its key, one beside several keys all of them."""
+        """Post which key was clicked; a word is its key, one beside several keys all of them."""
         column = event.x
         for keys, word, _ in self.fitting(self.content_size.width):
             if column < len(f" {keys} {word} "):

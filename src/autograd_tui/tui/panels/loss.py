@@ -85,7 +85,7 @@ class LossPanel(Panel):
             self.index = index
 
     def on_click(self, event: events.Click) -> None:
-        """Tell which frame the point nearest to the mouse belongs to."""
+        """Post which frame the point nearest to the mouse belongs to."""
         offset, span = self.under(event), self._span(self._plotted())
         if offset is None or offset.y < 1 or span is None:
             return
@@ -97,11 +97,11 @@ class LossPanel(Panel):
             self.post_message(self.Clicked(min(points, key=lambda point: abs(point.iteration - wanted)).index))
 
     def on_focus(self) -> None:
-        """Say what keys do here."""
+        """Show what keys do here."""
         self._name_plot()
 
     def on_blur(self) -> None:
-        """Say it no more."""
+        """Show it no more."""
         self._name_plot()
 
     def watch_view(self, old: View, new: View) -> None:
@@ -172,7 +172,7 @@ class LossPanel(Panel):
         return self.view.plot.names == ("loss",) and self.view.plot.cursor is None
 
     def _name_plot(self) -> None:
-        """Say in the title what is plotted and how, and below it what keys do."""
+        """Show in the title what is plotted and how, and below it what keys do."""
         view = self.view.plot
         plotted = self._plotted()
         labels = [self._label(each.what) for each in plotted] or list(view.names)
@@ -363,7 +363,7 @@ class LossPanel(Panel):
 
 
 def _few(series: Series) -> str:
-    """Say of how many iterations a series has values, where a free run has made no frame of most."""
+    """Return of how many iterations a series has values, where a free run has made no frame of most."""
     if not series or series.bucket > 1:
         return ""
     iterations = series.iterations[-1] - series.iterations[0] + 1
@@ -377,7 +377,7 @@ def _is_part_of(series: Series, other: Series) -> bool:
 
 
 def _why_no_loss(frame: Frame) -> str:
-    """Say why a frame has no loss: behind a free run of a script it may not be known."""
+    """Return why a frame has no loss: behind a free run of a script it may not be known."""
     if frame.loss_params is not None:
         return "not one number"
     return "not known at this stop" if frame.script is not None and frame.iteration else "none before the first forward"

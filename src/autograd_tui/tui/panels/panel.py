@@ -35,7 +35,7 @@ class Face(CachedRows):
     """The rows of a framed panel: Textual writes a change from its widget's left edge on, here without the frame."""
 
     def rows(self, crop: Region) -> list[Strip]:
-        """Give what the panel has drawn: there is no border, for which Textual would take each row apart."""
+        """Return what the panel has drawn: there is no border, for which Textual would take each row apart."""
         if not isinstance(self.parent, Panel):  # it is being removed
             return [Strip.blank(crop.width)] * crop.height
         rows = [self.parent.render_line(y) for y in crop.line_range]
@@ -82,11 +82,11 @@ class Panel(CachedRows):
             yield Face()
 
     def draw(self, frame: Frame, width: int, height: int) -> list[Line]:
-        """Give the rows to show; those beyond `height` are not seen."""
+        """Return the rows to show; those beyond `height` are not seen."""
         raise NotImplementedError
 
     def rows_wanted(self) -> int:
-        """Say how many rows there are to show, where the layout asks: `height: auto`."""
+        """Return how many rows there are to show, where the layout asks: `height: auto`."""
         return 1
 
     def is_text(self) -> bool:
@@ -99,7 +99,7 @@ class Panel(CachedRows):
         return self.rows_wanted()
 
     def under(self, event: MouseEvent) -> Offset | None:
-        """Give the column and the row of the content under the mouse, None where there is no content."""
+        """Return the column and the row of the content under the mouse, None where there is no content."""
         room = self.content_region
         return event.screen_offset - room.offset if room.contains_point(event.screen_offset) else None
 
@@ -210,20 +210,20 @@ class Panel(CachedRows):
             face.refresh(*regions)
 
     def lines(self, width: int, height: int) -> list[Line]:
-        """Give the rows as they stand, nothing before there is a frame."""
+        """Return the rows as they stand, nothing before there is a frame."""
         if self.frame is None:
             return []
         hidden = self.view.hidden
         return self.draw(self.frame, width, height) if hidden is None else self.cover(hidden, width, height)
 
     def cover(self, hidden: HiddenResults, width: int, height: int) -> list[Line]:
-        """Give the rows with what the veil hides covered."""
+        """Return the rows with what the veil hides covered."""
         assert self.frame is not None
         known = self.draw(hidden.known, width, height)  # first: the true rows are those that the mouse finds
         return cover_hidden(self.draw(self.frame, width, height), known)
 
     def render_line(self, y: int) -> Strip:
-        """Give one row to the compositor."""
+        """Return one row, for the compositor."""
         width, height = self.content_size
         if len(self._strips) != height or (self._strips and self._strips[0].cell_length != width):
             self._strips = self._draw_strips(width, height)
@@ -260,7 +260,7 @@ class Panel(CachedRows):
 
 
 def _changed(before: Strip, after: Strip, y: int) -> Region | None:
-    """Give the span of a row from its first to its last changed cell."""
+    """Return the span of a row from its first to its last changed cell."""
     if before is after or before == after:
         return None
     width = after.cell_length

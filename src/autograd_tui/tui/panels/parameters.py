@@ -159,14 +159,14 @@ def _moved(frame: Frame, index: int, old: TensorStats, new: TensorStats) -> Span
 
 
 def way_of(was: float, now: float) -> tuple[str, str]:
-    """Give the arrow from one number to another, and its style: "!" where one of them is NaN or infinite."""
+    """Return the arrow from one number to another, and its style: "!" where one of them is NaN or infinite."""
     if not (math.isfinite(was) and math.isfinite(now)):
         return ("=", "dim") if was == now or (was != was and now != now) else ("!", "error")
     return ("▲", "positive") if now > was else ("▼", "negative") if now < was else ("=", "dim")
 
 
 def value_or_norm(row: TensorStats) -> float | None:
-    """Give the value of a tensor that has one, else its norm."""
+    """Return the value of a tensor that has one, else its norm."""
     return row.values[0] if row.size == 1 and row.values else row.norm
 
 
@@ -178,7 +178,7 @@ def _gradient(frame: Frame, index: int) -> Span:
 
 
 def _ages(frame: Frame, statuses: Sequence[str]) -> list[Span]:
-    """Say of each gradient what has become of it; of one that is not there, why, or what the last one was."""
+    """Return what has become of each gradient; of one that is not there, why, or what the last one was."""
     return [_age(frame, index, status) for index, status in enumerate(statuses)]
 
 

@@ -69,7 +69,7 @@ class PhasesPanel(Panel):
         return [justified(names, hint, width), justified(below, [(taken, "dim")], width)]
 
     def on_click(self, event: events.Click) -> None:
-        """Tell which phase was clicked; the words at the end of the row press their key."""
+        """Post which phase was clicked; the words at the end of the row press their key."""
         offset = self.under(event)
         names = "" if offset is None or self.frame is None else plain(self.lines(self.content_size.width, 2)[0])
         hint = names.rfind("space: ")
@@ -114,7 +114,7 @@ class PhasesPanel(Panel):
 
 
 def key_number(frame: Frame, phase: Phase, room: int) -> str:
-    """Give the one number that a phase is about, with its age; "" where it does not fit."""
+    """Return the one number that a phase is about, with its age; "" where it does not fit."""
     if frame.error is not None and frame.phase is phase:
         return "raised"
     if phase is Phase.FORWARD and frame.loss is not None:
@@ -131,7 +131,7 @@ def key_number(frame: Frame, phase: Phase, room: int) -> str:
 
 
 def _taken(frame: Frame) -> list[str]:
-    """Say how long the phase took and what it left in memory, as far as that was measured: the longest first."""
+    """Return how long the phase took and what it left in memory, as far as that was measured: the longest first."""
     if not frame.seconds:
         return []
     time = f"took {duration(frame.seconds)} "

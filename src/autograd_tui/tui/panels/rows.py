@@ -40,7 +40,7 @@ class RowPanel(Panel):
             self.by = by
 
     def on_click(self, event: events.Click) -> None:
-        """Tell which row was clicked."""
+        """Post which row was clicked."""
         offset = self.under(event)
         row = self._shown[offset.y] if offset is not None and offset.y < len(self._shown) else None
         if row is not None:
@@ -57,17 +57,17 @@ class RowPanel(Panel):
         self.post_message(self.Turned(1))
 
     def grouped(self, frame: Frame) -> Layers:
-        """Give the layers of the model, which are those of the frame before."""
+        """Return the layers of the model, which are those of the frame before."""
         if self._grouped.names is not frame.params.layout.names:
             self._grouped = Layers.of(frame.params.layout.names)
         return self._grouped
 
     def count(self) -> int:
-        """Say how many rows there are."""
+        """Return how many rows there are."""
         return count_rows(self.grouped(self.frame), self.view.table) if self.frame is not None else 2
 
     def listed(self, frame: Frame, columns: ParameterColumns) -> list[ViewRow]:
-        """Give all rows from first to last."""
+        """Return all rows from first to last."""
         return list_rows(self.grouped(frame), columns, self.view.table)
 
     def fitting(self, listed: Sequence[ViewRow], room: int) -> tuple[Sequence[ViewRow], list[Line]]:
@@ -89,7 +89,7 @@ class RowPanel(Panel):
         return [("▶ ", "accent"), (line[0][0], "now"), *line[1:]]
 
     def _wanted(self, listed: Sequence[ViewRow]) -> range:
-        """Say which rows are to be seen: the one under the cursor, and below an opened layer its parameters."""
+        """Return which rows are to be seen: the one under the cursor, and below an opened layer its parameters."""
         cursor = self.view.table.cursor
         if cursor is None or cursor not in listed:
             return range(0)

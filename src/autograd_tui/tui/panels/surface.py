@@ -39,7 +39,7 @@ class SurfacePanel(Panel):
             self.index = index
 
     def on_click(self, event: events.Click) -> None:
-        """Tell which frame the point nearest to the mouse belongs to."""
+        """Post which frame the point nearest to the mouse belongs to."""
         offset, surface, way = self.under(event), self.view.surface, self._way()
         if offset is None or surface is None or way is None or self.view.hidden is not None:
             return
@@ -86,7 +86,7 @@ class SurfacePanel(Panel):
 
 
 def _title(surface: LossSurface) -> str:
-    """Say what the loss is over, and where the other parameters are held still."""
+    """Return what the loss is over, and where the other parameters are held still."""
     x, y = surface.names
     if surface.frame is None:
         return f"Loss over {x} → {y} ↑"

@@ -87,7 +87,7 @@ class TablePanel(RowPanel):
 
 
 def _gradients(frame: Frame, shape: TableLayout, width: int) -> Line:
-    """Say what is true of all gradients, as far as there is room."""
+    """Return what is true of all gradients, as far as there is room."""
     first, *rest = gradient_summary(frame)
     line = f"   {'.grad':<{shape.name_width}} {first}"
     for part in rest:

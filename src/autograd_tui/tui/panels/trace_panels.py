@@ -36,11 +36,11 @@ class TracePanel(Panel):
         return self.view.trace_position
 
     def draw_trace(self, position: TracePosition, width: int, height: int) -> list[Line]:
-        """Give the rows to show; those beyond `height` are not seen."""
+        """Return the rows to show; those beyond `height` are not seen."""
         raise NotImplementedError
 
     def lines(self, width: int, height: int) -> list[Line]:
-        """Give the rows as they stand, nothing before there is a trace."""
+        """Return the rows as they stand, nothing before there is a trace."""
         return [] if self.trace_position is None else self.draw_trace(self.trace_position, width, height)
 
 
