@@ -75,7 +75,7 @@ class Progress:
     surface: bool = False  # whether points of a loss surface are measured
 
 
-Watch = Callable[[Progress], bool]  # called at each frame, iteration or forward on the way; False cancels
+ProgressCallback = Callable[[Progress], bool]  # called at each frame, iteration or forward on the way; False cancels
 
 
 class Cancelled(Refused):

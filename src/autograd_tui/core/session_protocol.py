@@ -18,7 +18,7 @@ from autograd_tui.core.phase_order import Goal
 from autograd_tui.core.picture import Picture
 from autograd_tui.core.replay_check import Divergence
 from autograd_tui.core.run_config import DEFAULT_MEMORY, RunConfig
-from autograd_tui.core.run_observer import Progress, RunObserver, Watch
+from autograd_tui.core.run_observer import Progress, ProgressCallback, RunObserver
 from autograd_tui.core.tensor_stats import Inspection
 from autograd_tui.core.terminal_text import quoted
 from autograd_tui.core.trace import Trace
@@ -220,7 +220,7 @@ class InteractiveSession(SessionView, Protocol):
     def pictures(self, *, stopped: Callable[[], bool]) -> tuple[Picture, ...]:
         """Return the last pictures of what the model has learned, one of the present frame unless `stopped` held."""
 
-    def watch(self, watch: Watch, stopped: Callable[[], bool] = bool) -> None:
+    def watch(self, watch: ProgressCallback, stopped: Callable[[], bool] = bool) -> None:
         """Report the progress of replays to a callback, which may cancel them; `stopped` ends what runs elsewhere."""
 
     def close(self, *, in_order: bool) -> None:
@@ -315,7 +315,7 @@ class ReadOnlySession:
         """Return none: there is no model here to show."""
         return ()
 
-    def watch(self, watch: Watch, stopped: Callable[[], bool] = bool) -> None:
+    def watch(self, watch: ProgressCallback, stopped: Callable[[], bool] = bool) -> None:
         """Ignore the callbacks: nothing takes long."""
 
     def close(self, *, in_order: bool) -> None:

@@ -17,7 +17,7 @@ from autograd_tui.core.optimizer_spec import GroupSpec
 from autograd_tui.core.phase_order import Goal, next_command
 from autograd_tui.core.picture import Picture
 from autograd_tui.core.replay_check import Divergence
-from autograd_tui.core.run_observer import Progress, RunObserver, Watch
+from autograd_tui.core.run_observer import Progress, ProgressCallback, RunObserver
 from autograd_tui.core.session_protocol import LIVE, SessionInfo
 from autograd_tui.core.tensor_stats import Inspection
 from autograd_tui.core.trace import Trace
@@ -264,7 +264,7 @@ class Session:
         """Return, once, where going back last computed another frame than there had been; None where all agreed."""
         return self._replayer.take_divergence()
 
-    def watch(self, watch: Watch, stopped: Callable[[], bool] = bool) -> None:
+    def watch(self, watch: ProgressCallback, stopped: Callable[[], bool] = bool) -> None:
         """Call `watch` with the progress of going back and gradient checks; it cancels them by returning False."""
         self._replayer.watch = watch
 

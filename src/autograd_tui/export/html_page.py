@@ -18,7 +18,7 @@ from autograd_tui.core.frame import Frame
 from autograd_tui.core.session_protocol import SessionInfo
 from autograd_tui.export.template import read_template
 from autograd_tui.text.explain import explain
-from autograd_tui.tui.offscreen import Cells, Shown, drawing, moments
+from autograd_tui.tui.offscreen import Cells, Moment, moments, offscreen_screen
 
 if TYPE_CHECKING:
     from autograd_tui.export.formats import ExportedRun
@@ -164,10 +164,10 @@ def _rows(markup: HtmlRows, screen: Sequence[int]) -> str:
 
 
 async def _draw(
-    about: SessionInfo, shown: Sequence[Shown], markup: HtmlRows, *, size: tuple[int, int], theme: str | None
+    about: SessionInfo, shown: Sequence[Moment], markup: HtmlRows, *, size: tuple[int, int], theme: str | None
 ) -> Screens:
     """Draw every moment on a screen of one size; the line of keys, and rows that stay empty, are left out."""
-    async with drawing(about, shown[0], size=size, theme=theme) as drawn:
+    async with offscreen_screen(about, shown[0], size=size, theme=theme) as drawn:
         drawings: list[list[Cells]] = []
         for each in shown:
             await drawn.show(each)

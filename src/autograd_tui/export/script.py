@@ -70,21 +70,21 @@ def training_script(
 
 
 @dataclass(frozen=True, slots=True)
-class Loop:
+class LoopBlock:
     """One setting, or the phases from one forward to the next, run so many times."""
 
     commands: tuple[RanCommand, ...]
     times: int = 1
 
 
-def find_loops(log: CommandLog) -> list[Loop]:
+def find_loops(log: CommandLog) -> list[LoopBlock]:
     """Return the loops of a run; neighbours that are alike are one."""
     loops, start = [], 0
     for pattern, times in log.blocks():
-        loops.append(Loop(tuple(log.with_errors(start, start + len(pattern))), times))
+        loops.append(LoopBlock(tuple(log.with_errors(start, start + len(pattern))), times))
         start += len(pattern) * times
     neighbours = groupby(loops, key=lambda loop: loop.commands)
-    return [Loop(commands, sum(loop.times for loop in alike)) for commands, alike in neighbours]
+    return [LoopBlock(commands, sum(loop.times for loop in alike)) for commands, alike in neighbours]
 
 
 class _LoopWriter:
@@ -94,7 +94,7 @@ class _LoopWriter:
         self._scenario, self._optimizer = scenario, optimizer
         self._progress = RunProgress()
 
-    def write(self, loop: Loop) -> list[str]:
+    def write(self, loop: LoopBlock) -> list[str]:
         """Return the lines of a loop, or of a pass that does not repeat."""
         start, comments = self._progress.next_iteration, self._comments(loop)
         if loop.times == 1:
@@ -109,7 +109,7 @@ class _LoopWriter:
         head = f"for iteration in range({start}, {start + loop.times}):" if counts else f"for _ in range({loop.times}):"
         return [head, *(f"    {line}" for line in body)]
 
-    def _comments_of_all(self, loop: Loop, comments: list[str]) -> list[str]:
+    def _comments_of_all(self, loop: LoopBlock, comments: list[str]) -> list[str]:
         """Return for each step what it does every time; `comments` are those of the first time."""
         after = replace(self._progress)
         for command, raised in loop.commands:
@@ -119,7 +119,7 @@ class _LoopWriter:
             for first, later in zip(comments, self._comments(loop, after), strict=True)
         ]
 
-    def _comments(self, loop: Loop, start: RunProgress | None = None) -> list[str]:
+    def _comments(self, loop: LoopBlock, start: RunProgress | None = None) -> list[str]:
         """Return for each step what it does, were the pass to begin at `start`."""
         progress, comments = replace(start or self._progress), []
         for command, raised in loop.commands:
@@ -127,7 +127,7 @@ class _LoopWriter:
             progress.advance(command, raised)
         return comments
 
-    def _pass(self, loop: Loop, iteration: str, comments: list[str]) -> list[str]:
+    def _pass(self, loop: LoopBlock, iteration: str, comments: list[str]) -> list[str]:
         lines: list[str] = []
         for (command, raised), comment_text in zip(loop.commands, comments, strict=True):
             if command.phase is None:

@@ -29,7 +29,7 @@ Cells = list[tuple[str, Style]]  # one row of a screen, in spans
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class Moment:
     """One moment to draw."""
 
     frame: Frame
@@ -40,9 +40,9 @@ class Shown:
 class SnapshotSession(ReadOnlySession):
     """A session at one moment."""
 
-    def __init__(self, about: SessionInfo, shown: Shown) -> None:
-        self.about, self.history, self.newest = about, shown.history, shown.frame.index
-        self._frame, self._pictures = shown.frame, shown.pictures
+    def __init__(self, about: SessionInfo, moment: Moment) -> None:
+        self.about, self.history, self.newest = about, moment.history, moment.frame.index
+        self._frame, self._pictures = moment.frame, moment.pictures
 
     @property
     def frame(self) -> Frame:
@@ -54,25 +54,25 @@ class SnapshotSession(ReadOnlySession):
         return self._pictures
 
 
-def moments(run: ExportedRun, wanted: set[int]) -> Iterator[Shown]:
+def moments(run: ExportedRun, wanted: set[int]) -> Iterator[Moment]:
     """Yield the frames that are wanted, with what plots need."""
     for frame in run.frames():
         if frame.index in wanted:
-            yield Shown(frame, run.history_at(frame), run.pictures())
+            yield Moment(frame, run.history_at(frame), run.pictures())
 
 
-class Drawing:
+class OffscreenScreen:
     """The app on one size of screen, showing one moment after the other."""
 
     def __init__(self, app: AutogradApp, pilot: Pilot[int]) -> None:
         self._app, self._pilot = app, pilot
 
-    async def show(self, shown: Shown) -> None:
+    async def show(self, moment: Moment) -> None:
         """Bring a moment onto the screen, as it was when it was the newest."""
         main = self._app.main
-        main.state.latest = shown.frame
-        main.state.change(history=shown.history, newest=shown.frame.index, pictures=shown.pictures)
-        main.show_frame(shown.frame)
+        main.state.latest = moment.frame
+        main.state.change(history=moment.history, newest=moment.frame.index, pictures=moment.pictures)
+        main.show_frame(moment.frame)
         main.say(None)
         await self._pilot.pause()
 
@@ -90,9 +90,9 @@ class Drawing:
 
 
 @asynccontextmanager
-async def drawing(
-    about: SessionInfo, first: Shown, *, size: tuple[int, int], theme: str | None
-) -> AsyncIterator[Drawing]:
+async def offscreen_screen(
+    about: SessionInfo, first: Moment, *, size: tuple[int, int], theme: str | None
+) -> AsyncIterator[OffscreenScreen]:
     """Open the app without a terminal, on a screen of a size."""
     preferences = Preferences(theme=theme_named(theme)) if theme else Preferences()
     standing = SnapshotSession(about, first)
@@ -104,7 +104,7 @@ async def drawing(
         if app.failure is not None:
             raise app.failure
         await pilot.pause()
-        yield Drawing(app, pilot)
+        yield OffscreenScreen(app, pilot)
 
 
 def picture(run: ExportedRun, *, frame: int | None, size: tuple[int, int], theme: str | None) -> str:
@@ -113,15 +113,15 @@ def picture(run: ExportedRun, *, frame: int | None, size: tuple[int, int], theme
     index = newest if frame is None else frame
     if not 0 <= index <= newest:
         raise Refused(f"there is no frame {index}: the newest is frame {newest}.")
-    shown = next(moments(run, {index}), None)
-    if shown is None:
+    moment = next(moments(run, {index}), None)
+    if moment is None:
         raise Refused(f"frame {index} is not stored, and cannot be made again.")
-    return asyncio.run(_picture(run.about, shown, size, theme))
+    return asyncio.run(_picture(run.about, moment, size, theme))
 
 
-async def _picture(about: SessionInfo, shown: Shown, size: tuple[int, int], theme: str | None) -> str:
-    async with drawing(about, shown, size=size, theme=theme) as drawn:
-        await drawn.show(shown)
+async def _picture(about: SessionInfo, moment: Moment, size: tuple[int, int], theme: str | None) -> str:
+    async with offscreen_screen(about, moment, size=size, theme=theme) as drawn:
+        await drawn.show(moment)
         return drawn.picture()
 
 

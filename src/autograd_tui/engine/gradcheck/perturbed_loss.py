@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from autograd_tui.core.errors import Refused
-from autograd_tui.core.run_observer import Progress, Watch
+from autograd_tui.core.run_observer import Progress, ProgressCallback
 from autograd_tui.engine.gradcheck.detached_values import DetachedValue, DetachedValuesMode
 from autograd_tui.engine.gradcheck.float64_copy import Float64Copy
 from autograd_tui.engine.gradcheck.float64_forward import CASTS, Float64Mode
@@ -25,7 +25,7 @@ class CheckProgress:
     """How far a gradient check has come; `watch` is called before each forward."""
 
     name: str
-    watch: Watch
+    watch: ProgressCallback
     done: int = 0  # slopes measured
     of: int = 0  # slopes to measure; 0 until that is known
 

@@ -45,7 +45,7 @@ def run_free(timeline: Timeline, goal: Goal, stopped: Callable[[], bool], *, eve
 
 
 def _run_iterations(timeline: Timeline, goal: Goal, stopped: Callable[[], bool], *, every: float) -> Iterator[Frame]:
-    trainer, free = timeline.trainer, FreeRun(timeline, stopped=stopped, every=every)
+    trainer, free = timeline.trainer, SampledRun(timeline, stopped=stopped, every=every)
     regular = False  # whether the last iteration was f b s z, so that the next ones will be too
     while not goal.is_past(trainer.frame):
         start = trainer.frame
@@ -86,7 +86,7 @@ def _run_watched(timeline: Timeline, goal: Goal, stopped: Callable[[], bool], *,
         yield frame
 
 
-class FreeRun:
+class SampledRun:
     """Runs whole iterations at the loop's own speed, each time without frames but for the last one.
 
     every: seconds between two frames, more where they would cost too much of the run.

@@ -15,7 +15,7 @@ from autograd_tui.core.errors import Refused
 from autograd_tui.core.frame import Frame
 from autograd_tui.core.history import History
 from autograd_tui.core.replay_check import Divergence, ReplayChecker
-from autograd_tui.core.run_observer import Cancelled, Progress, Watch, unwatched
+from autograd_tui.core.run_observer import Cancelled, Progress, ProgressCallback, unwatched
 from autograd_tui.engine.replay.checkpoints import CheckpointStore
 from autograd_tui.engine.training.checkpoint import Checkpoint
 from autograd_tui.engine.training.trainer import Trainer
@@ -29,7 +29,7 @@ class ReplayDiverged(Exception):
     """An iteration raised which had not: something outside the run has changed."""
 
 
-class Replay:
+class ReplayPass:
     """Runs commands of a log again, and takes checkpoints on the way as the first run did.
 
     The phases that lead to the frames in `record` are recorded. Raises Cancelled where `watch` returns False, and
@@ -42,7 +42,7 @@ class Replay:
         log: CommandLog,
         checkpoints: CheckpointStore,
         *,
-        watch: Watch,
+        watch: ProgressCallback,
         checker: ReplayChecker,
         record: frozenset[int] = frozenset(),
     ) -> None:
@@ -141,7 +141,7 @@ class Replayer:
 
     def __init__(self, trainer: Trainer, checkpoints: CheckpointStore) -> None:
         self.log, self.checkpoints = CommandLog(), checkpoints
-        self.watch: Watch = unwatched
+        self.watch: ProgressCallback = unwatched
         self.divergence: Divergence | None = None
         self._trainer = trainer
 
@@ -200,7 +200,7 @@ class Replayer:
         *,
         from_here: bool = True,
         skipping: bool = True,
-        watch: Watch = unwatched,
+        watch: ProgressCallback = unwatched,
         checker: ReplayChecker | None = None,
     ) -> list[Frame]:
         """Move training to frame `index`, and return the frames that were computed last on the way.
@@ -217,7 +217,7 @@ class Replayer:
             else:
                 self._trainer.rebuild()
                 checker.check(self._trainer.frame)
-        replay = Replay(self._trainer, self.log, self.checkpoints, watch=watch, checker=checker)
+        replay = ReplayPass(self._trainer, self.log, self.checkpoints, watch=watch, checker=checker)
         try:
             return replay.to(index, skipping=skipping)
         except ReplayDiverged:  # its error belongs into a frame
@@ -266,7 +266,9 @@ class Replayer:
 
         def move() -> list[Frame]:
             self._go_to_start(min(wanted), checker)
-            replay = Replay(self._trainer, self.log, self.checkpoints, watch=self.watch, checker=checker, record=wanted)
+            replay = ReplayPass(
+                self._trainer, self.log, self.checkpoints, watch=self.watch, checker=checker, record=wanted
+            )
             return replay.to(index, skipping=False)
 
         self._trainer.trace = None

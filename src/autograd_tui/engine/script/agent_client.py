@@ -27,7 +27,7 @@ from autograd_tui.engine.script.agent_messages import (
     WantsTerminal,
 )
 from autograd_tui.engine.script.script_process import ScriptProcess, TerminalLender
-from autograd_tui.engine.script.script_runs import Run, SnapshotTable, Waiting
+from autograd_tui.engine.script.script_runs import Run, SnapshotTable, WaitingSnapshot
 from autograd_tui.engine.script.script_timeline import ScriptTimeline
 from autograd_tui.engine.script.socket_folder import SocketFolder
 
@@ -143,7 +143,7 @@ class AgentClient:
             raise Refused(message.refused)
         return message.value
 
-    def run_on_from(self, snapshot: Waiting, order: Return) -> bool:
+    def run_on_from(self, snapshot: WaitingSnapshot, order: Return) -> bool:
         """Make what a snapshot is forked into the present process; return whether it has come to a stop."""
         try:
             snapshot.connection.send(order)

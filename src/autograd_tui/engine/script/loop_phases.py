@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 Optimizer = torch.optim.Optimizer
 
 
-class Agent(Protocol):
+class EventListener(Protocol):
     """What the phases tell of each event."""
 
     def lets_pass(self, phases: Phases, name: str) -> bool:
@@ -66,7 +66,7 @@ class Event:
 class Phases:
     """Counts a script's events, and keeps what is known of its loop."""
 
-    def __init__(self, agent: Agent) -> None:
+    def __init__(self, agent: EventListener) -> None:
         self.agent = agent
         self.registry = Registry()
         self.counts = EventCounts(lambda: self.registry.has_optimizer)  # the same however the script is run

@@ -60,7 +60,7 @@ def check_gradient(
     """Return the GradCheck, in the process of a script that is held before the forward; see `measured`."""
     if order.name not in agent.phases.registry.params():
         raise Refused(f'there is no parameter "{order.name}" before this forward.')
-    return measured(agent, order, BackwardRehearsal, CheckedForward, is_wanted, tell)
+    return measured(agent, order, BackwardRehearsal, GradCheckForward, is_wanted, tell)
 
 
 class BackwardRehearsal(Rehearsal):
@@ -112,7 +112,7 @@ class BackwardRehearsal(Rehearsal):
         return self.phases.registry.params()[self._name]
 
 
-class CheckedForward(RepeatedForward):
+class GradCheckForward(RepeatedForward):
     """Compares the gradients; each fork has all parameters in float64, and one of them moved."""
 
     def __init__(self, agent: Agent, order: GradientOrder, answers: Answers, rehearsed: ScriptBackward) -> None:

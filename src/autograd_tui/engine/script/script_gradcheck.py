@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.frame import Frame
 from autograd_tui.core.gradcheck_result import GradCheck
-from autograd_tui.core.run_observer import Progress, Watch
+from autograd_tui.core.run_observer import Progress, ProgressCallback
 from autograd_tui.engine.script.agent_client import AgentClient
 from autograd_tui.engine.script.agent_messages import GradientOrder, Measured
 from autograd_tui.engine.script.script_rewinder import ScriptRewinder
@@ -84,7 +84,7 @@ class ScriptGradChecker:
 
     def __init__(self, client: AgentClient, finder: ForwardFinder) -> None:
         self._client, self._finder = client, finder
-        self.watch: Watch = lambda progress: True
+        self.watch: ProgressCallback = lambda progress: True
 
     def check_gradient(self, index: int, name: str, stopped: Callable[[], bool]) -> GradCheck:
         """Check the gradient that a parameter had behind the last backward up to frame `index`.

@@ -85,7 +85,7 @@ class ScriptBranch:
 
 
 @dataclass(slots=True)
-class Left:
+class LeftBranch:
     """A branch that was left, and the process that stands at its end."""
 
     run: Run | None  # None where its process is gone: a snapshot is run on to where it ended
@@ -99,7 +99,7 @@ class Left:
 
 
 @dataclass(slots=True)
-class Waiting:
+class WaitingSnapshot:
     """A snapshot that waits."""
 
     pid: int
@@ -124,12 +124,14 @@ class SnapshotTable:
 
     budget: int = DEFAULT_MEMORY
     max_count: int = MAX_SNAPSHOTS
-    all: list[Waiting] = field(default_factory=list)
+    all: list[WaitingSnapshot] = field(default_factory=list)
 
     def add(self, hello: Hello, connection: Connection, settings: Settings) -> None:
         """Take one that has attached, and end those that there is no room for."""
         assert hello.snapshot is not None
-        made = Waiting(hello.pid, hello.snapshot, settings_before(settings, hello.snapshot.index + 1), connection)
+        made = WaitingSnapshot(
+            hello.pid, hello.snapshot, settings_before(settings, hello.snapshot.index + 1), connection
+        )
         if self.all:
             self._measure(self.all[-1])
         made.bytes = made.of.bytes
@@ -147,13 +149,13 @@ class SnapshotTable:
         """The memory that all of them have for themselves, about."""
         return sum(each.bytes for each in self.all)
 
-    def before(self, index: int, settings: Settings) -> Iterator[Waiting]:
+    def before(self, index: int, settings: Settings) -> Iterator[WaitingSnapshot]:
         """Yield those that lead to frame `index` of the branch with these settings, nearest first."""
         for each in reversed(self.all):
             if each.first <= index and each.settings == settings_before(settings, each.of.index + 1):
                 yield each
 
-    def drop(self, snapshot: Waiting) -> None:
+    def drop(self, snapshot: WaitingSnapshot) -> None:
         """End one."""
         self.all = [each for each in self.all if each is not snapshot]
         snapshot.end()
@@ -164,14 +166,14 @@ class SnapshotTable:
             each.end()
         self.all = []
 
-    def _least(self) -> Waiting:
+    def _least(self) -> WaitingSnapshot:
         """Return the one whose end leaves the smallest gap, measured by how long ago that is."""
         at = [each.of.index for each in self.all]
         gaps = {k: (at[k + 1] - at[k - 1]) / (at[-1] - at[k] + 1) for k in range(1, len(at) - 1)}
         return self.all[min(gaps, key=lambda k: gaps[k])]
 
     @staticmethod
-    def _measure(snapshot: Waiting) -> None:
+    def _measure(snapshot: WaitingSnapshot) -> None:
         """Take what the system says that a snapshot has for itself, where that is more."""
         with suppress(OSError, ValueError, KeyError):
             lines = read_file(f"/proc/{snapshot.pid}/smaps_rollup").splitlines()

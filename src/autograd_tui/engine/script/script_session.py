@@ -20,7 +20,7 @@ from autograd_tui.core.loss_surface import LossSurface, SurfaceChoice
 from autograd_tui.core.phase_order import Goal
 from autograd_tui.core.replay_check import Divergence
 from autograd_tui.core.run_config import DEFAULT_MEMORY, RunConfig, sha256
-from autograd_tui.core.run_observer import Progress, RunObserver, Watch
+from autograd_tui.core.run_observer import Progress, ProgressCallback, RunObserver
 from autograd_tui.core.script_repro import ScriptRepro
 from autograd_tui.core.session_protocol import SCRIPTED, Capabilities, SessionInfo, StoredFramesSession
 from autograd_tui.core.tensor_stats import Inspection
@@ -260,7 +260,7 @@ class ScriptSession(StoredFramesSession):
         """Return, once, the watchpoint that has fired since the last call."""
         return self._client.take_fired()
 
-    def watch(self, watch: Watch, stopped: Callable[[], bool] = bool) -> None:
+    def watch(self, watch: ProgressCallback, stopped: Callable[[], bool] = bool) -> None:
         """Take the callbacks: one for the progress of a check, one that says whether what runs is to end."""
         self._client.stopped, self._gradchecker.watch = stopped, watch
 

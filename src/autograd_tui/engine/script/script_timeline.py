@@ -12,7 +12,7 @@ from autograd_tui.core.replay_check import Divergence, ReplayChecker
 from autograd_tui.core.run_observer import RunObserver
 from autograd_tui.core.trace import Trace
 from autograd_tui.engine.script.agent_messages import Stop
-from autograd_tui.engine.script.script_runs import MAX_LEFT, Left, Run, ScriptBranch
+from autograd_tui.engine.script.script_runs import MAX_LEFT, LeftBranch, Run, ScriptBranch
 
 MAX_TRACES = 16  # that are kept
 MAX_LOGGED_TOGETHER = 50  # calls of a free run that had frames, in one line of the journal
@@ -23,7 +23,7 @@ class ScriptTimeline:
 
     def __init__(self) -> None:
         self.branch = ScriptBranch()  # the present one
-        self.left: dict[int, Left] = {}  # by the branch's number
+        self.left: dict[int, LeftBranch] = {}  # by the branch's number
         self.branches: tuple[Branch, ...] = ()  # that can be taken again; replaced, never changed
         self.ahead: Run | None = None  # a process that stands further on than the present one, on the same branch
         self.traces: dict[int, Trace] = {}  # the newest ones, by frame
@@ -139,7 +139,7 @@ class ScriptTimeline:
         if left is not None:
             if self.observer is not None:
                 self.observer.on_branch_left(left.number, left.loss)
-            self.left[left.number] = Left(self.ahead, self.branch)
+            self.left[left.number] = LeftBranch(self.ahead, self.branch)
             self._show_branches()
         elif self.ahead is not None:
             self.ahead.end()
@@ -147,7 +147,7 @@ class ScriptTimeline:
         self.branch = self.branch.up_to(fork, latest)
         self.traces = {index: trace for index, trace in self.traces.items() if index <= fork}
 
-    def take_branch(self, branch: Branch, run: Run | None) -> tuple[Left, Branch | None]:
+    def take_branch(self, branch: Branch, run: Run | None) -> tuple[LeftBranch, Branch | None]:
         """Make a branch that was left the present one again. `run`: the process at the end of the one that is left now.
 
         Return what was kept of it, and how the one that is left is listed; None where it is a part of the other.
@@ -157,7 +157,7 @@ class ScriptTimeline:
         fork = self.branch.log.shared_with(taken.branch.log)
         made = self._left_behind.leave(self.branch.log, self.branch.history, fork=fork)
         if made is not None:
-            self.left[made.number] = Left(run, self.branch)
+            self.left[made.number] = LeftBranch(run, self.branch)
         self.ahead = None
         self.branch = taken.branch
         self.traces = {index: trace for index, trace in self.traces.items() if index <= fork}

@@ -54,7 +54,7 @@ class Checkpoint:
         return BARE_CHECKPOINT + self.python.bytes + _bytes(self.tensors())
 
 
-class Copier:
+class TensorCopier:
     """Copies tensors to the host, into the memory of a dropped checkpoint where it has some: fresh pages are slow."""
 
     def __init__(self, recycled: Checkpoint | None = None) -> None:
@@ -101,7 +101,7 @@ def can_take_checkpoint(state: TrainingState) -> bool:
 
 def take_checkpoint(state: TrainingState, frame: Frame, recycled: Checkpoint | None = None) -> Checkpoint:
     """Return a checkpoint, in the memory of the `recycled` one, if any; call it inside the state's `global_state`."""
-    copier = Copier(recycled)
+    copier = TensorCopier(recycled)
     optimizer, params, model_buffers = state.optimizer, state.params, ModelBuffers.of(state.model)
     python = state.python_state(model_buffers)
     return Checkpoint(

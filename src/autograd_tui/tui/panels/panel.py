@@ -31,7 +31,7 @@ from autograd_tui.tui.themes import ramp_style
 FRAME_INDENT = 3  # columns from a frame's corner to the text on it
 
 
-class Face(CachedRows):
+class PanelContent(CachedRows):
     """The rows of a framed panel: Textual writes a change from its widget's left edge on, here without the frame."""
 
     def rows(self, crop: Region) -> list[Strip]:
@@ -54,7 +54,7 @@ class Panel(CachedRows):
     }
     Panel.framed { border: round $frame; padding: 0 1; }
     Panel.framed { border-title-color: $text-muted; border-subtitle-color: $text-muted; }
-    Panel.framed > Face { width: 100%; height: 100%; }
+    Panel.framed > PanelContent { width: 100%; height: 100%; }
     Panel.framed:focus { border: heavy $frame; border-title-style: bold; }
     """
 
@@ -79,7 +79,7 @@ class Panel(CachedRows):
     def compose(self) -> ComposeResult:
         """Yield what the rows are drawn on, where there is a frame around them."""
         if self.has_class("framed"):
-            yield Face()
+            yield PanelContent()
 
     def draw(self, frame: Frame, width: int, height: int) -> list[Line]:
         """Return the rows to show; those beyond `height` are not seen."""
