@@ -11,9 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from autograd_tui.cli.export import export
-from autograd_tui.cli.follow import follow
-from autograd_tui.cli.replay import replay
-from autograd_tui.cli.resume import resume
+from autograd_tui.cli.journal_commands import follow, replay, resume
 from autograd_tui.cli.script_command import script
 from autograd_tui.cli.sessions import sessions
 from autograd_tui.cli.train import train

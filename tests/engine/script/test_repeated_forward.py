@@ -14,7 +14,7 @@ from autograd_tui.core.errors import Refused
 from autograd_tui.core.frame import Frame
 from autograd_tui.core.gradcheck_result import GradCheck
 from autograd_tui.core.run_observer import Progress
-from autograd_tui.engine.script.script_gradcheck import last_forward
+from autograd_tui.engine.script.script_measurements import last_forward
 from autograd_tui.engine.script.script_session import ScriptSession
 from handmade_frames import frame
 from led_scripts import last_lines, run_to_end, running

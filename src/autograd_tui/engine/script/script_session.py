@@ -28,10 +28,9 @@ from autograd_tui.core.trace import Trace
 from autograd_tui.core.watchpoint import FiredWatchpoint, Watcher, Watchpoint
 from autograd_tui.engine.script.agent_client import AgentClient
 from autograd_tui.engine.script.agent_messages import GoOn
-from autograd_tui.engine.script.script_gradcheck import ForwardFinder, ScriptGradChecker
+from autograd_tui.engine.script.script_measurements import ForwardFinder, ScriptGradChecker, ScriptSurface
 from autograd_tui.engine.script.script_process import AttachedScript, ScriptProcess, TerminalLender
 from autograd_tui.engine.script.script_rewinder import ScriptRewinder
-from autograd_tui.engine.script.script_surface import ScriptSurface
 from autograd_tui.engine.script.script_timeline import ScriptTimeline
 from autograd_tui.engine.script.socket_folder import SocketFolder
 
