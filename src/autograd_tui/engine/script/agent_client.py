@@ -265,8 +265,14 @@ class AgentClient:
         elif run.has_vanished:
             run.ended = "has ended" + (f" (exit code {code})" if code else "")
         else:
-            events = run.last_index or self._timeline.branch.newest
-            run.ended = f"has ended after {events:,} events" + (f" (exit code {code})" if code else "")
+            run.ended = f"has ended after {self._events()}" + (f" (exit code {code})" if code else "")
+
+    def _events(self) -> str:
+        """Say how many events the script has had: what the user has set is none, nor is the exception that ends it."""
+        run, branch = self.run, self._timeline.branch
+        raised = run.latest is not None and run.latest.error is not None
+        events = (run.last_index or branch.newest) - len(branch.settings) - raised
+        return f"{events:,} event{'' if events == 1 else 's'}"
 
     def _take(self, message: Any) -> None:
         run = self.run
@@ -288,7 +294,7 @@ class AgentClient:
                 if run.latest is not None:
                     self._timeline.take_end(message.losses, message.index, run.latest)
                 if message.held:
-                    run.ended = f"has ended after {message.index:,} events" + " by an exception" * message.raised
+                    run.ended = f"has ended after {self._events()}" + " by an exception" * message.raised
                     run.waits_at_end = True
             case NoSnapshot(reason):
                 self.no_snapshot = reason
