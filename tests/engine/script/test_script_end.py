@@ -150,6 +150,7 @@ def test_neither_a_setting_nor_the_exception_at_its_end_is_an_event(start: Start
     session, _ = start(LOOP.replace("500", "2") + "raise ValueError('the end')\n")
     session.run(session.next_command())
     session.run(parse_one("lr=0.01"))
+    while session.frame.error is None:
+        session.run(session.next_command())
     with pytest.raises(Refused, match="has ended after 8 events by an exception"):
-        while True:
-            session.run(session.next_command())
+        session.run(session.next_command())
