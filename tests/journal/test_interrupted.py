@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -127,8 +128,7 @@ def test_many_runs_are_listed_with_one_look_into_their_folder(monkeypatch: pytes
     for path in paths[1:]:
         path.with_name(f"{path.name}.frames").write_bytes(b'{"autograd-tui frames": 2}')
     rows = [journal_summary(path) for path in paths]
-    looks: list[object] = []
-    names = os.listdir(paths[0].parent)
-    monkeypatch.setattr(os, "listdir", lambda folder: looks.append(folder) or names)
+    listing = Mock(side_effect=os.listdir)
+    monkeypatch.setattr(os, "listdir", listing)
     assert list(journal_summaries(paths)) == rows
-    assert looks == [paths[0].parent]
+    listing.assert_called_once_with(paths[0].parent)
