@@ -234,7 +234,8 @@ class AgentClient:
             if hello is not None and hello.snapshot is not None and hello.parent == run.hello.pid:
                 self.snapshots.add(hello, connection, self._timeline.branch.settings)
                 return
-            if hello is not None and hello.snapshot is None and hello.parent == self._returning:
+            parent = hello.parent if hello is not None and hello.snapshot is None else None
+            if parent is not None and parent == self._returning:
                 run.connection, run.hello = connection, hello
                 return
         if run.connection is not None or run.hello is not None:
