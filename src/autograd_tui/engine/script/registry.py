@@ -70,6 +70,11 @@ class Registry:
         return [each for each in alive if each is not None and "param_groups" in vars(each)]
 
     @property
+    def groups(self) -> list[dict[str, Any]]:
+        """The parameter groups of all optimizers, in order."""
+        return [group for optimizer in self.optimizers for group in optimizer.param_groups]
+
+    @property
     def has_optimizer(self) -> bool:
         return any(each() is not None for each in self._optimizers.values())
 
@@ -153,7 +158,7 @@ class Registry:
         """
         self.changed = False
         leaves, called = list(leaves), [unwrapped(each) for each in called]
-        held = [each for optimizer in self.optimizers for group in optimizer.param_groups for each in group["params"]]
+        held = [each for group in self.groups for each in group["params"]]
         cleared = [unwrapped(module) for each in self._cleared.values() if (module := each()) is not None]
         called += cleared
         wanted = {

@@ -15,8 +15,8 @@ from autograd_tui.core.errors import Refused
 from autograd_tui.core.gradcheck_result import GradCheck
 from autograd_tui.core.run_observer import Progress
 from autograd_tui.engine.gradcheck.detached_values import DetachedValue, DetachedValuesMode
-from autograd_tui.engine.gradcheck.float64_copy import HIDES, hides_graph
-from autograd_tui.engine.gradcheck.float64_forward import Float64Mode
+from autograd_tui.engine.gradcheck.float64_copy import HIDES, check_shows_graph, hides_graph
+from autograd_tui.engine.gradcheck.float64_forward import Float64Mode, check_is_finite
 from autograd_tui.engine.gradcheck.gradcheck import compare_gradients
 from autograd_tui.engine.gradcheck.perturbed_loss import CheckProgress, MeasurableLoss, RunGradient, typical_size
 from autograd_tui.engine.script.agent_messages import GradientOrder, Measured
@@ -199,11 +199,8 @@ class GradCheckForward(RepeatedForward):
 
     def _with_gradients(self, loss: Tensor) -> Measurement:
         name, mode, params = self._name, self.float64_mode, self._params()
-        if not bool(loss.isfinite()):
-            raise Refused("the loss is not finite in float64 either, so nothing can be measured around it.")
-        narrow = mode.narrow_call or f"the loss is {str(loss.dtype).removeprefix('torch.')}"
-        if mode.narrow_call or loss.dtype is not torch.float64:
-            raise Refused(f"{narrow} where all is to be float64, and float64 is needed all the way.")
+        check_is_finite(loss)
+        mode.check_is_wide(loss, "where all is to be float64")
         if not torch.equal(params[name].detach(), self._value):
             raise Refused(f"the forward itself changes {name}, so there is no telling what moving it before would do.")
         trained = {each: param for each, param in params.items() if param.requires_grad}
@@ -213,8 +210,7 @@ class GradCheckForward(RepeatedForward):
             found = torch.autograd.grad(loss, list(trained.values()), allow_unused=True)
         grads: Mapping[str, Tensor | None] = dict(zip(trained, found, strict=True))
         exact = grads.get(name)
-        if any(each is None for each in found) and hides_graph(loss):
-            raise Refused(HIDES)
+        check_shows_graph(loss, found)
         if exact is None:
             raise Refused(NO_GRADIENT.format(name))
         total_norm = math.hypot(*(float(each.norm().item()) for each in found if each is not None))

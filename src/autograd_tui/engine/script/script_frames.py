@@ -482,12 +482,7 @@ class ScriptFrames:
             return grad.layout is not torch.strided or bool(grad.detach().any())
 
     def _grads(self, table: StatsTable, params: dict[str, Tensor]) -> Grads:
-        held = {
-            id(each)
-            for optimizer in self._phases.registry.optimizers
-            for group in optimizer.param_groups
-            for each in group["params"]
-        }
+        held = {id(each) for group in self._phases.registry.groups for each in group["params"]}
         names = set(table.layout.names)
         history = self._history  # a gradient of zeros is there, though no backward is summed in it
         return Grads(
