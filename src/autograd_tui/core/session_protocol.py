@@ -262,7 +262,6 @@ class ReadOnlySession:
         return self.frame.index
 
     def look(self, index: int) -> Frame:
-        """Return the only frame."""
         return self.frame
 
     def look_alike(self, index: int, by: int) -> Frame | None:

@@ -398,7 +398,6 @@ class ScriptForwardTracer(ForwardTracer):
             self.notes.append(sentence)
 
     def begin_call(self, name: str, func: Callable[..., Any], args: Any, kwargs: Mapping[str, Any]) -> BegunCall | None:
-        """Look at a call before it runs; None for one that is not recorded."""
         if self.is_off:
             return None
         self._begun_on_tape = self.tape.begin_call(func, args, kwargs)

@@ -128,7 +128,6 @@ class Rehearsal(CopyListener):
         self._events: list[tuple[int, str]] = []  # with the points before
 
     def begin(self) -> None:
-        """Listen to the calls from here on."""
         self._counts[next_node()] = 0
         super().begin()
 

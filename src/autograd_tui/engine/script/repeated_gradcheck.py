@@ -125,7 +125,6 @@ class GradCheckForward(RepeatedForward):
         self._wants_gradients = False  # in a fork
 
     def work(self) -> GradCheck:
-        """Return the check."""
         rehearsed = self._rehearsed
         progress = CheckProgress(f"{self._name}.grad", self._report)
         param = self._params()[self._name]

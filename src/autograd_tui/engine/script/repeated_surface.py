@@ -74,7 +74,6 @@ class NamedParams:
         return {name: name for name in self.params}
 
     def param(self, name: str) -> Tensor:
-        """Return a parameter; raises Refused where there is none."""
         return named_param(self.params, name)
 
 
@@ -131,8 +130,6 @@ class ForkedLoss:
             return nan
 
     def or_raise(self, x: float, y: float) -> float:
-        """Return the loss; raises Refused where there is none."""
-
         def prepare() -> None:
             with torch.no_grad():
                 self._move(x, y)

@@ -19,11 +19,9 @@ class DataPanel(Panel):
     DEFAULT_CSS = "DataPanel { height: auto; }"
 
     def rows_wanted(self) -> int:
-        """Take a row for each line."""
         return len(self.lines(max(self.content_size.width, 40), 6)) or 1
 
     def draw(self, frame: Frame, width: int, height: int) -> list[Line]:
-        """Draw the table."""
         return batch_lines(frame, self.about, width) if self.about else []
 
 
@@ -31,7 +29,6 @@ class ScatterPanel(Panel):
     """Truth o, prediction *, both &; the title says so, and whether the prediction is old."""
 
     def draw(self, frame: Frame, width: int, height: int) -> list[Line]:
-        """Draw the points."""
         self.retitle(scatter_title(frame, width))
         return scatter_lines(frame, width, height)
 
@@ -47,13 +44,11 @@ class OutputPanel(Panel):
     DEFAULT_CSS = "OutputPanel { height: auto; }"
 
     def rows_wanted(self) -> int:
-        """Take a row for each output shown."""
         if self.frame is None:
             return 5
         return 2 if outputs_and_positions(self.frame) else max(len(self.frame.top_of(0)), 1)
 
     def draw(self, frame: Frame, width: int, height: int) -> list[Line]:
-        """Draw names, numbers and bars."""
         if by_position := outputs_and_positions(frame):
             outputs, positions = by_position
             samples = frame.prediction.shape[0] if frame.prediction and frame.prediction.shape else 1

@@ -40,7 +40,6 @@ class PhasesPanel(Panel):
             self.phase = phase
 
     def draw(self, frame: Frame, width: int, height: int) -> list[Line]:
-        """Draw the names over the numbers."""
         if frame.script is not None:
             return self._draw_script(frame, frame.script, width)
         next_one = next_phase(frame)

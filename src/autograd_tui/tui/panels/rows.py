@@ -40,7 +40,6 @@ class RowPanel(Panel):
             self.by = by
 
     def on_click(self, event: events.Click) -> None:
-        """Post which row was clicked."""
         offset = self.under(event)
         row = self._shown[offset.y] if offset is not None and offset.y < len(self._shown) else None
         if row is not None:

@@ -108,6 +108,5 @@ class BuffersPanel(Panel):
         return len(buffer_lines(self.frame, "", self.offered_width, 1)) + len(self.frame.buffers) - 1
 
     def draw(self, frame: Frame, width: int, height: int) -> list[Line]:
-        """Draw the rows."""
         layer = self.view.table.cursor.layer if self.view.table.cursor else ""
         return buffer_lines(frame, layer, width, height)

@@ -134,7 +134,6 @@ class OperationPanel(TracePanel):
     """A row a tensor."""
 
     def draw_trace(self, position: TracePosition, width: int, height: int) -> list[Line]:
-        """Draw what there is room for."""
         return cut(operation_lines(position.trace, position.op, width), height)
 
 
@@ -142,7 +141,6 @@ class TraceGradsPanel(SidePanel):
     """A row a parameter in the order in which they have their turn."""
 
     def rows_wanted(self) -> int:
-        """Take a row for each."""
         return len(grad_operations(self.trace_position.trace)) if self.trace_position is not None else 1
 
     def draw_trace(self, position: TracePosition, width: int, height: int) -> list[Line]:
@@ -161,12 +159,10 @@ class HealthPanel(SidePanel):
         self._told: tuple[Trace | None, int, list[Line]] = (None, 0, [])  # at every position of a trace
 
     def rows_wanted(self) -> int:
-        """Take a row for each line."""
         width = self.content_size.width or self.app.size.width // 3
         return len(self._lines_of(self.trace_position.trace, width)) if self.trace_position is not None else 1
 
     def draw_trace(self, position: TracePosition, width: int, height: int) -> list[Line]:
-        """Draw what there is room for."""
         return cut(self._lines_of(position.trace, width), height)
 
     def _lines_of(self, trace: Trace, width: int) -> list[Line]:
