@@ -75,7 +75,7 @@ class LossSurface:
         """Where the loss is lowest: at the quadratic's lowest point, or else at the lowest point that was measured."""
         if self.quadratic is not None:
             return self.quadratic.x, self.quadratic.y
-        finite = [(loss, place) for place, loss in enumerate(self.losses) if isfinite(loss)]
+        finite = [(loss, index) for index, loss in enumerate(self.losses) if isfinite(loss)]
         if not finite:
             return None
         row, column = divmod(min(finite)[1], self.columns)

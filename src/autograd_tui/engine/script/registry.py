@@ -166,7 +166,7 @@ class Registry:
         }
         tensor_names = self._name_variables(frame)
         modules = self._candidates(called, wanted)
-        order = {key: place for place, key in enumerate(tensor_names)}
+        order = {key: index for index, key in enumerate(tensor_names)}
         leaves.sort(key=lambda leaf: order.get(id(leaf), len(order)))
         missing = self._missing(modules, held, leaves, tensor_names, {id(each) for each in inputs})
         strange = [each for each in missing if id(each) not in tensor_names]

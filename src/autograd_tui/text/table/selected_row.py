@@ -253,5 +253,5 @@ def _without_one_alone(rows: list[list[str]], width: int) -> list[list[str]]:
     columns = [max(map(len, column)) for column in zip(*pairs, strict=True)]
     if sum(columns) + 2 > width:
         return rows
-    aligned = [[part.ljust(columns[place]) for place, part in enumerate(pair)] for pair in pairs]
+    aligned = [[part.ljust(columns[index]) for index, part in enumerate(pair)] for pair in pairs]
     return [*rows[:-2], *aligned]

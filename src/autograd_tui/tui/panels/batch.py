@@ -63,13 +63,13 @@ class OutputPanel(Panel):
         self.retitle(top_title(frame, sample, width, len(top)))
         names = self.about.class_names if self.about else ()
         most = max((abs(value) for _, value, _ in top), default=0.0)
-        name_width = max((len(_name(place, names)) for place, _, _ in top), default=0)
+        name_width = max((len(_name(index, names)) for index, _, _ in top), default=0)
         targets = max((len(f"  target {number(target)}") for *_, target in top if target is not None), default=0)
         room = width - name_width - 14 - 5 * frame.loss_is_old  # for a bar, and the target behind it
         bar_width = min(room - targets if room - targets >= MIN_BAR else max(room, 0), MAX_BAR)
         lines: list[Line] = []
-        for place, value, target in top:
-            line: Line = [(f"{_name(place, names):<{name_width}}", "strong"), (f"{number(value):>12}  ", "")]
+        for index, value, target in top:
+            line: Line = [(f"{_name(index, names):<{name_width}}", "strong"), (f"{number(value):>12}  ", "")]
             line.append((f"{bar(abs(value) / most if most else 0.0, bar_width):<{bar_width}}", "accent"))
             fits = target is not None and room - targets >= MIN_BAR
             line.append((f"  target {number(target)}" if fits else "", "dim"))
@@ -95,5 +95,5 @@ def kind_of_sample(frame: Frame) -> str:
     return "image" if frame.inputs is not None and len(frame.inputs.shape) == 4 else "sample"
 
 
-def _name(place: int, names: tuple[str, ...]) -> str:
-    return names[place] if place < len(names) else f"class {place}"
+def _name(index: int, names: tuple[str, ...]) -> str:
+    return names[index] if index < len(names) else f"class {index}"

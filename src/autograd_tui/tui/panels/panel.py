@@ -236,7 +236,7 @@ class Panel(CachedRows):
             before = []
         rows = self.lines(width, height)[:height]
         self._lines = rows + [[]] * (height - len(rows))
-        same = [place < len(before) and line == before[place] for place, line in enumerate(self._lines)]
+        same = [index < len(before) and line == before[index] for index, line in enumerate(self._lines)]
         return [strips[y] if same[y] else self._strip(line, width) for y, line in enumerate(self._lines)]
 
     def _strip(self, line: Line, width: int) -> Strip:

@@ -87,7 +87,7 @@ class SourcePanel(TracePanel):
             self.retitle(f"Source   {one_line(PurePath(source.file).name)}" if source else "Source")
         listing = self.about.listing.get(position.trace.phase.value, ()) if self.about else ()
         calls = lines_of("model", listing) if position.op.module and position.trace.phase is Phase.FORWARD else ()
-        return source_lines(position, [listing[place] for place in calls] or listing, width, height)
+        return source_lines(position, [listing[index] for index in calls] or listing, width, height)
 
 
 TITLES = {
@@ -119,9 +119,9 @@ class ChainRulePanel(TracePanel):
 def cut(lines: list[Line], height: int) -> list[Line]:
     """Leave out what there is no room for: first remarks, from the last one on, then the end, and say so."""
     blocks = [list(block) for _, block in groupby(lines, _is_remark)]
-    for place in range(len(blocks) - 1, -1, -1):
-        if sum(map(len, blocks)) > height and _is_remark(blocks[place][0]):
-            blocks[place:] = blocks[place + 1 :]
+    for index in range(len(blocks) - 1, -1, -1):
+        if sum(map(len, blocks)) > height and _is_remark(blocks[index][0]):
+            blocks[index:] = blocks[index + 1 :]
     kept = [line for block in blocks for line in block]
     return kept if len(kept) <= height else [*kept[: height - 1], [("…", "dim")]]
 
