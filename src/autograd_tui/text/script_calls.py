@@ -82,16 +82,16 @@ def _call_rows(
 ) -> list[Line]:
     """Return the rows of these kinds; `more`: whether others have been left out before them."""
     present = kind_of(frame)
-    told = numbers | call_numbers(frame, stop)
+    texts_by_kind = numbers | call_numbers(frame, stop)
     rows: list[Line] = []
     for with_variable, arrow, with_numbers in _FORMS:
         labels = [_label(kind, present, stop if with_variable else None) for kind in kinds]
         labels[0] = "…" * more + labels[0]
-        texts = [told.get(kind, "") if with_numbers else "" for kind in kinds]
+        texts = [texts_by_kind.get(kind, "") if with_numbers else "" for kind in kinds]
         rows = _rows(kinds, labels, texts, arrow, present, raised=frame.error is not None)
         if not with_numbers and present is not None:
             start = sum(map(length, ([rows[0][index]] for index in range(2 * kinds.index(present))))) + 1
-            text = told.get(present, "")
+            text = texts_by_kind.get(present, "")
             rows[1] = [(" " * max(min(start, width - len(text)), 0) + text, "error" if frame.error else "")]
         if max(map(length, rows)) <= width:
             break
