@@ -8,6 +8,7 @@ from math import hypot, isfinite
 from typing import Literal
 
 from autograd_tui.core.history import Path
+from autograd_tui.core.run_observer import Progress
 
 ROWS, COLUMNS = 48, 64  # of the grid on which the loss of a model with two values is measured
 
@@ -84,9 +85,9 @@ class LossSurface:
         return x[0] + (x[1] - x[0]) * across, y[0] + (y[1] - y[0]) * up
 
 
-def given_up_sentence(done: int, of: int, *, is_complete: bool) -> str:
-    """Return what is said where a surface is measured no further. `done` of `of`: the points of its present grid."""
-    points = f"{done:,} of {of:,} points"
+def given_up_sentence(progress: Progress, *, is_complete: bool) -> str:
+    """Return what is said where a surface is measured no further. `progress`: in its present grid."""
+    points = f"{progress.done:,} of {progress.of:,} points"
     if is_complete:
         return f"the surface stays as it is: {points} of its next, finer grid are measured."
     return f"the surface was given up after {points}."

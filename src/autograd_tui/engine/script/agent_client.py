@@ -10,6 +10,7 @@ from time import monotonic
 from typing import Any
 
 from autograd_tui.core.errors import Refused
+from autograd_tui.core.run_observer import Progress
 from autograd_tui.core.watchpoint import FiredWatchpoint
 from autograd_tui.engine.script.agent_messages import (
     Answer,
@@ -18,7 +19,6 @@ from autograd_tui.engine.script.agent_messages import (
     Ended,
     GoOn,
     Hello,
-    Measured,
     NoSnapshot,
     Return,
     SeamsOff,
@@ -121,7 +121,7 @@ class AgentClient:
         self,
         what: Any,
         *arguments: Any,
-        tell: Callable[[Measured], object] = bool,
+        tell: Callable[[Progress], object] = bool,
         stopped: Callable[[], bool] = lambda: False,
     ) -> Any:
         """Ask the held script, and return its answer; raises Refused where it refuses.
@@ -133,7 +133,7 @@ class AgentClient:
         self._send(order)
         while True:
             message = self.receive(stopped)
-            if isinstance(message, Measured):
+            if isinstance(message, Progress):
                 tell(message)
             if isinstance(message, Answer):
                 break

@@ -19,7 +19,7 @@ from autograd_tui.engine.gradcheck.float64_copy import HIDES, check_shows_graph,
 from autograd_tui.engine.gradcheck.float64_forward import Float64Mode, check_is_finite
 from autograd_tui.engine.gradcheck.gradcheck import compare_gradients
 from autograd_tui.engine.gradcheck.perturbed_loss import CheckProgress, MeasurableLoss, RunGradient, typical_size
-from autograd_tui.engine.script.agent_messages import GradientOrder, Measured
+from autograd_tui.engine.script.agent_messages import GradientOrder
 from autograd_tui.engine.script.forked_copy import Answers
 from autograd_tui.engine.script.repeated_forward import Rehearsal, RepeatedForward, first_node, measured, next_node
 
@@ -55,7 +55,7 @@ class Measurement:
 
 
 def check_gradient(
-    agent: Agent, order: GradientOrder, is_wanted: Callable[[], bool], tell: Callable[[Measured], None]
+    agent: Agent, order: GradientOrder, is_wanted: Callable[[], bool], tell: Callable[[Progress], object]
 ) -> Any:
     """Return the GradCheck, in the process of a script that is held before the forward; see `measured`."""
     if order.name not in agent.phases.registry.params():
@@ -159,7 +159,7 @@ class GradCheckForward(RepeatedForward):
     def _report(self, progress: Progress) -> bool:
         if not self.answers.are_wanted:
             return False
-        self.answers.tell(Measured(progress.done, progress.of))
+        self.answers.tell(progress)
         return True
 
     def _measured(self, value: Tensor, detaching: DetachedValuesMode | None, *, gradients: bool = False) -> Measurement:

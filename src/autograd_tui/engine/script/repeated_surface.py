@@ -92,7 +92,7 @@ class MovedForward(RepeatedForward):
 
         def tell(progress: Progress) -> None:
             shown = surface.surface and replace(surface.surface, is_followed=False)
-            self.answers.tell(SurfaceSoFar(shown, progress.done, progress.of, surface.complete, surface.finished))
+            self.answers.tell(SurfaceSoFar(shown, progress, surface.complete))
 
         tell(surface.progress)
         surface.advance(lambda: not self.answers.are_wanted, tell)
