@@ -8,10 +8,10 @@ import linecache
 import sys
 import sysconfig
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from itertools import islice
 from types import CodeType, FrameType
-from typing import Literal
+from typing import Any, Literal
 
 from autograd_tui.engine.training.user_code import TORCH, is_ours, is_user_file
 
@@ -34,6 +34,10 @@ class CallSite:
     first_line: int
     source: tuple[str, ...]
     library: tuple[str, int] | None
+
+    def fields(self) -> dict[str, Any]:
+        """Return its fields, which a ScriptStop has too, by name."""
+        return {each.name: getattr(self, each.name) for each in fields(self)}
 
 
 def position(frame: FrameType | None) -> tuple[int, int]:

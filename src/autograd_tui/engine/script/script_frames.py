@@ -376,13 +376,7 @@ class ScriptFrames:
         elif name in OF_SCALED_GRADIENTS and last is not None and last.script is not None:
             scaled = last.script.scaled_loss
         return ScriptStop(
-            call=site.call or self._call_name(name),
-            file=site.file,
-            line=site.line,
-            function=site.function,
-            first_line=site.first_line,
-            source=site.source,
-            library=site.library,
+            **{**site.fields(), "call": site.call or self._call_name(name)},
             inside=tuple(self._inside()),
             models=models,
             optimizer=registry.optimizer_name(event.optimizer) if event.optimizer is not None else "",
@@ -514,19 +508,7 @@ def error_frame(phases: Phases, error: BaseException) -> Frame:
     kind = type(error).__qualname__
     message = "\n".join(lines).partition(f"{kind}: ")[2]
     code = site.source[site.line - site.first_line].strip() if site.source else ""
-    stop = replace(
-        frame.script or ScriptStop("", "", 0),
-        call="",
-        file=site.file,
-        line=site.line,
-        function=site.function,
-        first_line=site.first_line,
-        source=site.source,
-        library=site.library,
-        models=(),
-        inside=(),
-        optimizer="",
-    )
+    stop = replace(frame.script or ScriptStop("", "", 0), **site.fields(), models=(), inside=(), optimizer="")
     return replace(frame, command=None, error=TorchError(kind, message, site.file, site.line, code=code), script=stop)
 
 
