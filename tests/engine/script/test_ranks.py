@@ -8,6 +8,7 @@ from time import sleep
 
 import pytest
 
+from autograd_tui.core.command import Command
 from autograd_tui.core.errors import Refused
 from autograd_tui.engine.script.script_session import ScriptSession
 
@@ -18,6 +19,22 @@ HELD_SECONDS = 3.0  # longer than the ranks of the script wait by themselves
 def run_to_the_end(session: ScriptSession) -> None:
     while True:
         session.run(session.next_command())
+
+
+def test_a_process_that_the_script_has_spawned_is_held_and_not_copied() -> None:
+    printed: list[bytes] = []
+    session = ScriptSession((str(SCRIPT.with_name("spawns.py")),), on_output=printed.append)
+    try:
+        session.run(session.next_command())
+        with pytest.raises(Refused, match="cannot be taken back: the process that started it waits for its end"):
+            session.run(Command("undo"))
+        with pytest.raises(Refused, match=r"spawns\.py has ended after 8 events\.$"):
+            run_to_the_end(session)
+        session.process.wait(60)  # a copy would keep the script waiting for the end of what it has spawned
+        assert session.process.exit_code == 0
+    finally:
+        session.close(in_order=True)
+    assert b"sha256 " in b"".join(printed)
 
 
 def test_ranks_wait_for_the_one_that_is_held() -> None:

@@ -180,6 +180,7 @@ class AgentClient:
                 connection.send(Detach())
                 while connection.poll(END_SECONDS):
                     connection.recv()
+            self.snapshots.close()  # what has started the script may wait until nobody holds its pipes any more
             if self.run.is_first:
                 self._process.wait(END_SECONDS)
 

@@ -194,6 +194,8 @@ def why_not() -> str | None:
     if names:
         return f"it has other threads ({_some(names)}), which no copy of it would have"
     multiprocessing = sys.modules.get("multiprocessing")
+    if multiprocessing is not None and multiprocessing.parent_process() is not None:
+        return "the process that started it waits for its end, which no copy of it may put off"
     workers = multiprocessing.active_children() if multiprocessing is not None else []
     if workers:
         return f"it has worker processes ({_some([each.name for each in workers])}), which no copy of it would have"
