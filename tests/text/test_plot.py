@@ -54,6 +54,13 @@ def test_a_changed_learning_rate_is_marked_on_the_axis_where_its_first_iteration
     assert plain(axis)[GUTTER + 25] == "▲"
 
 
+def test_the_name_of_the_axis_stands_before_marks_that_would_hide_it() -> None:
+    for changed in range(34, 41):
+        axis = plain(plot_lines(points(*range(41)), GUTTER + 41, 9, changes=[changed - 1])[-1])
+        assert " iteration" in axis
+        assert axis.index("▲") == GUTTER + changed - 1  # the first point is of iteration 1
+
+
 def test_few_points_are_dots_where_they_belong() -> None:
     drawn = text(2.0, 1.0).split("\n")
     assert drawn[0][GUTTER] == "•"

@@ -141,6 +141,11 @@ class Frame:
         group = self.groups.of[index] if self.groups else None
         return self.groups.optimizers[group] if self.groups and group is not None else self.optimizer
 
+    def group_name(self, group: int) -> str:
+        """Return what a parameter group is called: by its optimizer, where a script has several with one group each."""
+        steps = self.script.steps if self.script is not None else ()
+        return steps[group][0] if len(steps) == len(self.learning_rates) > 1 else f"group {group}"
+
     @property
     def lacks_optimizers(self) -> bool:
         """Whether it is of a script that has had no optimizer so far: its parameters may be moved by hand."""

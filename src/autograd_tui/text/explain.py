@@ -130,7 +130,7 @@ def _setting(frame: Frame) -> list[str]:
     assert frame.command is not None
     if frame.command.group is not None:
         now = rate(frame.learning_rates[frame.command.group])
-        return [f"The learning rate of group {frame.command.group} is {now} from the next step on."]
+        return [f"The learning rate of {frame.group_name(frame.command.group)} is {now} from the next step on."]
     if frame.command.kind == "requires_grad":
         return _frozen(frame, wanted=frame.command.value is True)
     if frame.command.name == "lr":

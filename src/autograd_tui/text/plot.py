@@ -278,17 +278,23 @@ def _power(exponent: float) -> float:
 
 
 def _axis(scale: _Scale, changes: Sequence[int]) -> Line:
-    """Draw the axis of iterations with round numbers in it, each beginning at its column, and its name at the end."""
+    """Draw the axis of iterations with round numbers in it, each beginning at its column, and its name at the end.
+
+    The name gives way to marks of changes: it stands before those that are there.
+    """
     columns = scale.columns
     line = ["─"] * columns
     name = " iteration"
-    room = columns - len(name) if columns >= 24 else columns
-    if room < columns:
-        line[room:] = name
     within = [change for change in changes if scale.first <= change + 1 and change <= scale.last]
-    if not too_many_to_mark(within, columns):
-        for change in within:
-            line[scale.column(min(change + 1, scale.last))] = "▲"
+    marks = {scale.column(min(change + 1, scale.last)) for change in within}
+    if too_many_to_mark(within, columns):
+        marks = set()
+    for mark in marks:
+        line[mark] = "▲"
+    starts = range(columns - len(name), columns // 2, -1) if columns >= 24 else ()
+    room = next((start for start in starts if marks.isdisjoint(range(start, start + len(name) + 1))), columns)
+    if room < columns:
+        line[room : room + len(name)] = name
     ticks = [int(tick) for tick in linear_ticks(scale.first, scale.last, max(columns // 10, 1)) if tick.is_integer()]
     free = 0
     for tick in dict.fromkeys([scale.first, *ticks]):

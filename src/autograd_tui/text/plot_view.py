@@ -76,7 +76,7 @@ def quantity(name: str, frame: Frame, metrics: Sequence[str] = ()) -> Quantity:
         kinds: dict[str, tuple[Kind, str]] = {
             "loss": ("loss", "loss"),
             "grad": ("gradient", "|grad|"),
-            "lr": ("rate", "lr" if frame.groups is None else "lr of group 0"),
+            "lr": ("rate", "lr" if frame.groups is None else f"lr of {frame.group_name(0)}"),
         }
         return Quantity(name, *kinds[name])
     if name in metrics:

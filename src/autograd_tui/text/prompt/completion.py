@@ -192,7 +192,8 @@ def _rate_candidates(frame: Frame) -> list[Candidate]:
     if len(frame.learning_rates) == 1:
         return []
     return [
-        Candidate(f"lr[{group}]=", f"of group {group}, now {rate(lr)}") for group, lr in enumerate(frame.learning_rates)
+        Candidate(f"lr[{group}]=", f"of {frame.group_name(group)}, now {rate(lr)}")
+        for group, lr in enumerate(frame.learning_rates)
     ]
 
 

@@ -83,7 +83,7 @@ def _numbers(
         lines += wrapped(f"the same tensor as {', '.join(also)}", width, style="dim")
     lines += _packed_lines("value", _stats_words(value, cells=cells), width)
     if frame.groups:
-        lines += _packed_lines("group", _group(frame, index), width)
+        lines += _group_lines(frame, index, width)
     words = _no_gradient(frame, index)
     if grad is not None and slope is not None:
         word = full_status(frame, grad, index) if width >= WIDE_WIDTH else gradient_status(frame, index)
@@ -203,11 +203,13 @@ def _rebinned(histogram: Sequence[int], cells: int) -> list[int]:
     return [sum(histogram[start : start + joined]) for start in range(0, len(histogram), joined)]
 
 
-def _group(frame: Frame, index: int) -> list[str]:
+def _group_lines(frame: Frame, index: int, width: int) -> list[Line]:
     group = frame.groups.of[index] if frame.groups else None
     if group is None:
-        return ["none: the optimizer does not hold it"]
-    return [str(group), f"lr {rate(frame.learning_rates[group])}", frame.optimizer_of(index)]
+        return _packed_lines("group", ["none: the optimizer does not hold it"], width)
+    name = frame.group_name(group)
+    label, shown = ("group", str(group)) if name == f"group {group}" else ("held by", name)
+    return _packed_lines(label, [shown, f"lr {rate(frame.learning_rates[group])}", frame.optimizer_of(index)], width)
 
 
 def _no_gradient(frame: Frame, index: int) -> list[str]:
