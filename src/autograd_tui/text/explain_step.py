@@ -51,7 +51,9 @@ def explain_step(frame: Frame) -> list[str]:
         by = symbols[0]
     sentences = [f"step moved {each} by {by}{downhill}{':' if moves else '.'}", *moves]
     sentences += [
-        f"  {frame.group_name(number)}: {describe_update(each)}" for number, each in enumerate(spellings) if len(rules) > 1
+        f"  {frame.group_name(number)}: {describe_update(each)}"
+        for number, each in enumerate(spellings)
+        if len(rules) > 1
     ]
     if symbols is not None:
         sentences.append(symbols[1])
