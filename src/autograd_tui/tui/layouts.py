@@ -158,6 +158,7 @@ class WideLayout(Layout):
     )
 
     def panels(self) -> ComposeResult:
+        """Yield the panels."""
         yield PhasesPanel()
         yield CodePanel(title="Code")
         yield ExplanationPanel(title="What happened")
@@ -189,6 +190,7 @@ class FoldedLayout(Layout):
     )
 
     def panels(self) -> ComposeResult:
+        """Yield the panels."""
         yield PhasesPanel()
         yield CodePanel(title="Code")
         yield ExplanationPanel(title="What happened")
@@ -214,6 +216,7 @@ class NarrowLayout(Layout):
     )
 
     def panels(self) -> ComposeResult:
+        """Yield the panels."""
         yield PhasesPanel()
         yield CodePanel(running_line_only=True)
         yield ExplanationPanel()
@@ -237,6 +240,7 @@ class NarrowFoldedLayout(Layout):
     )
 
     def panels(self) -> ComposeResult:
+        """Yield the panels."""
         yield PhasesPanel()
         yield CodePanel(running_line_only=True)
         yield ExplanationPanel()
@@ -272,6 +276,7 @@ class SmallLayout(Layout):
     )
 
     def panels(self) -> ComposeResult:
+        """Yield the panels."""
         yield PhasesPanel()
         yield CodePanel(running_line_only=True)
         yield ParametersPanel()
@@ -330,6 +335,7 @@ class WideTraceLayout(TraceLayout):
     """From 100 x 30: the graph beside what the operation holds, the arithmetic below, beside the source."""
 
     def panels(self) -> ComposeResult:
+        """Yield the panels."""
         yield TraceHeaderPanel()
         with CachedHorizontal(classes="above"):
             yield GraphPanel(title="Graph")
@@ -346,6 +352,7 @@ class NarrowTraceLayout(TraceLayout):
     """From 72 x 20, as a lecture hall sees it: the graph over the chain rule."""
 
     def panels(self) -> ComposeResult:
+        """Yield the panels."""
         yield from self.header_and_line()
         yield GraphPanel()
         yield ChainRulePanel(title="Chain rule")
@@ -355,6 +362,7 @@ class SmallTraceLayout(TraceLayout):
     """Below that: the chain rule over as much of the graph as there is room for."""
 
     def panels(self) -> ComposeResult:
+        """Yield the panels."""
         yield from self.header_and_line()
         yield ChainRulePanel()
         yield GraphPanel()

@@ -46,6 +46,7 @@ class SnapshotSession(ReadOnlySession):
 
     @property
     def frame(self) -> Frame:
+        """The frame of that moment."""
         return self._frame
 
     def pictures(self, *, stopped: Callable[[], bool]) -> tuple[Picture, ...]:

@@ -33,6 +33,7 @@ from autograd_tui.engine.script.agent_messages import (
     GoOn,
     GradientOrder,
     Hello,
+    Measured,
     NoSnapshot,
     Return,
     SeamsOff,
@@ -441,11 +442,14 @@ class Agent:
         """Have copies of this process make the forward that comes next, again and again."""
         from autograd_tui.engine.script import repeated_gradcheck
 
+        def tell(measured: Measured) -> None:
+            self._send(measured)
+
         def is_wanted() -> bool:
             return not self.is_paused and self._connection is not None and not self._connection.poll(0)
 
         with children_unheard():
-            return repeated_gradcheck.check_gradient(self, order, is_wanted, self._send)
+            return repeated_gradcheck.check_gradient(self, order, is_wanted, tell)
 
     def _measure_surface(self, order: SurfaceOrder) -> NoReturn:
         """Have copies of this process make the forward that comes next; the first answer is followed by others.

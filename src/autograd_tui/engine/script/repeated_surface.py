@@ -74,6 +74,7 @@ class NamedParams:
         return {name: name for name in self.params}
 
     def param(self, name: str) -> Tensor:
+        """Return a parameter; raises Refused where there is none."""
         return named_param(self.params, name)
 
 
@@ -92,7 +93,7 @@ class MovedForward(RepeatedForward):
 
         def tell(progress: Progress) -> None:
             shown = surface.surface and replace(surface.surface, is_followed=False)
-            self.answers.tell(SurfaceSoFar(shown, progress, surface.complete))
+            self.answers.tell(SurfaceSoFar(shown, progress.done, progress.of, surface.complete, surface.finished))
 
         tell(surface.progress)
         surface.advance(lambda: not self.answers.are_wanted, tell)
@@ -130,6 +131,8 @@ class ForkedLoss:
             return nan
 
     def or_raise(self, x: float, y: float) -> float:
+        """Return the loss; raises Refused where there is none."""
+
         def prepare() -> None:
             with torch.no_grad():
                 self._move(x, y)

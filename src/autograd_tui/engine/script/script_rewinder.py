@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from autograd_tui.core.command import Command, frame_before
+from autograd_tui.core.command import Command
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.frame import Frame
 from autograd_tui.core.frame_store import Branch
@@ -23,11 +23,13 @@ class ScriptRewinder:
 
     def run(self, command: Command) -> Frame:
         """Carry out a command that goes back, or to a branch."""
-        value = command.value
+        value, frame = command.value, self._client.run.frame
         if command.name == "branch" and isinstance(value, int):
             return self._take_branch(self._timeline.get_branch(value))
         if command.name == "undo":
-            return self.rewind(frame_before(self._client.run.frame.index))
+            if not frame.index:
+                raise Refused("there is nothing to undo: this is frame 0.")
+            return self.rewind(frame.index - 1)
         assert isinstance(value, int)
         return self.rewind(value)
 
