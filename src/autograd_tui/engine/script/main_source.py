@@ -113,21 +113,6 @@ class MainSource:
         text = "".join(self._lines[first - 1 : statement.end_lineno])
         return textwrap.dedent(text).rstrip("\n").split("\n")
 
-    def _constant(self, name: str, parts: SourceParts, *, dry: bool = False) -> list[str]:
-        """Return the line that makes a variable's present value; where there is none it is one of the values."""
-        value = vars(self._main)[name]
-        if isinstance(value, ModuleType):
-            return []
-        text = _written(value)
-        if text is None:
-            parts.values[name] = value
-            return []
-        if dry:
-            if isinstance(value, Namespace):
-                parts.imports.append("import argparse")
-            return []
-        return [f"{name} = {text}"]
-
     def _absolute(self, statement: ast.Import | ast.ImportFrom) -> str:
         if isinstance(statement, ast.ImportFrom) and statement.level:
             package = (getattr(self._main, "__package__", None) or "").split(".")
