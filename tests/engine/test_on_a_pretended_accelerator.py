@@ -1,0 +1,69 @@
+"""Runs on an accelerator that is pretended in Python: the same bits as the plain loop there, and few readbacks."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from autograd_tui.core.command import Phase
+
+SUPPORT = Path(__file__).parents[1] / "support"
+SCENARIOS = ("linear", "network")
+NETWORK_TENSORS_READ_AT_ONCE = 2  # gradients of more values than are copied whole, in a recorded backward
+
+
+@pytest.fixture(scope="module")
+def found() -> dict[str, Any]:
+    """Return what the checks have found: one process for all, since a pretended device stays in a process for good."""
+    run = subprocess.run(
+        [sys.executable, str(SUPPORT / "pretended_device_checks.py")],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(SUPPORT), *sys.path])},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr[-2000:]
+    results: dict[str, Any] = json.loads(run.stdout.splitlines()[-1])
+    return results
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_stepped_recorded_and_free_runs_end_in_the_bits_of_the_plain_loop(found: dict[str, Any], name: str) -> None:
+    assert found[f"equal_to_the_plain_loop {name}"] == []
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_a_way_back_and_on_again_ends_in_the_same_bits(found: dict[str, Any], name: str) -> None:
+    assert found[f"rewound {name}"] == []
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_a_stepped_phase_waits_for_the_device_once(found: dict[str, Any], name: str) -> None:
+    counts = {command: sum(found[f"readbacks {name}"][command].values()) for command in "fbsz"}
+    assert counts == {"f": 1, "b": 1, "s": 1, "z": 0}
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_a_recorded_phase_waits_twice_and_once_more_for_each_large_tensor(found: dict[str, Any], name: str) -> None:
+    places = found[f"readbacks {name}"]
+    counts = {letter: sum(places[f"i:{letter}"].values()) for letter in "fbsz"}
+    large = NETWORK_TENSORS_READ_AT_ONCE if name == "network" else 0
+    assert counts == {"f": 2, "b": 2 + large, "s": 1, "z": 0}
+
+
+def test_a_watched_run_is_held_at_the_frame_at_which_it_is_held_on_the_cpu(found: dict[str, Any]) -> None:
+    there, here = found["watched linear"]
+    assert there == here
+    assert 0 < here < 20 * len(Phase)
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_the_device_is_chosen_and_its_memory_is_told(found: dict[str, Any], name: str) -> None:
+    assert found[f"memory_and_device {name}"] == ["pretended", True, "pretended", "pretended:0"]

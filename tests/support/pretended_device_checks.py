@@ -1,0 +1,148 @@
+"""Train on the pretended accelerator, in a process of its own; print what was found as JSON."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from autograd_tui import Options, Parts, Session, open_session
+from autograd_tui.engine.training.accelerator import choose_device
+from autograd_tui.engine.training.scenario import Scenario
+from pretended_accelerator import NAME, counted, register
+from session_internals import state_of
+
+ITERATIONS = 4
+
+
+class Network(nn.Module):
+    """Buffers that each forward changes, random numbers of the device's own, and parameters that are sampled."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Linear(16, 96), nn.BatchNorm1d(96), nn.ReLU(), nn.Dropout(0.3), nn.Linear(96, 4), nn.Linear(4, 2)
+        )
+
+    def forward(self, x: Tensor) -> Any:
+        return self.body(x)
+
+
+def _network(options: Options) -> Parts:
+    model = Network()
+    x, y = torch.rand(8, 16), torch.rand(8, 2)
+    return Parts(model=model, batch=lambda _: (x, y), loss=nn.functional.mse_loss, optimizer="adam,lr=0.01")
+
+
+def opened(name: str, device: str = NAME) -> Session:
+    """Open "linear" or "network" on a device."""
+    return open_session(Scenario("network", _network) if name == "network" else name, device=device)
+
+
+def on_host(session: Session) -> dict[str, Tensor]:
+    """Return copies of all that training has changed."""
+    state = state_of(session)
+    named = {**dict(state.model.named_parameters()), **dict(state.model.named_buffers())}
+    for name, param in state.params.items():
+        named |= {f"{name}.{key}": each for key, each in state.optimizer.state.get(param, {}).items()}
+    return {name: tensor.detach().cpu().clone() for name, tensor in named.items()}
+
+
+def differing(one: dict[str, Tensor], other: dict[str, Tensor]) -> list[str]:
+    return [name for name in one if not torch.equal(one[name], other[name])]
+
+
+def plain_tensors(name: str) -> dict[str, Tensor]:
+    """Return what the loop that anyone would write has trained on the device."""
+    session = opened(name)
+    state = state_of(session)
+    with state.global_state:
+        for _ in range(ITERATIONS):
+            x, y = state.parts.batch(0)
+            assert state.parts.loss is not None
+            state.parts.loss(state.model(x.to(NAME)), y.to(NAME)).backward()
+            state.optimizer.step()
+            state.optimizer.zero_grad()
+    return on_host(session)
+
+
+def equal_to_the_plain_loop(name: str) -> list[str]:
+    """Return which tensors of a stepped, a free and a recorded run differ from the plain loop's."""
+    wanted = plain_tensors(name)
+    stepped, recorded, free = opened(name), opened(name), opened(name)
+    list(stepped.run_all(f"fbsz*{ITERATIONS}"))
+    for letter in "fbsz" * ITERATIONS:
+        recorded.run(f"i:{letter}")
+    for _ in free.run_free(free.end_of(ITERATIONS), lambda: False):
+        pass
+    sessions = {"stepped": stepped, "recorded": recorded, "free": free}
+    return [f"{how} {each}" for how, session in sessions.items() for each in differing(wanted, on_host(session))]
+
+
+def rewound(name: str) -> list[str]:
+    """Go back to several frames and on again; return what is not as it was."""
+    session = opened(name)
+    frames = {frame.index: frame for frame in session.run_all(f"fbsz*{ITERATIONS}")}
+    end, wanted = session.frame.index, on_host(session)
+    wrong = []
+    for index in (1, 2, 6, 0, end - 3):
+        if index and not session.rewind(index).same(frames[index]):
+            wrong.append(f"frame {index}")
+        if not index:
+            session.rewind(0)
+        while session.frame.index < end:
+            session.run(session.next_command())
+        wrong += [f"from {index}: {each}" for each in differing(wanted, on_host(session))]
+    return wrong
+
+
+def readbacks(name: str) -> dict[str, dict[str, int]]:
+    """Return how often each command waits for the device, by line, once all has been looked at before."""
+    session = opened(name)
+    list(session.run_all("fbsz*2"))
+    for letter in "fbsz":
+        session.run(f"i:{letter}")
+    found = {}
+    for command in (*"fbsz", *(f"i:{letter}" for letter in "fbsz")):
+        with counted() as places:
+            session.run(command)
+        found[command] = dict(places)
+    return found
+
+
+def watched(name: str) -> list[int]:
+    """Return the frames at which a run with an armed condition was held, on the device and on the CPU."""
+    held = []
+    for device in (NAME, "cpu"):
+        session = opened(name, device=device)
+        session.arm("loss < 2")
+        for _ in session.run_free(session.end_of(20), lambda: False):
+            pass
+        held.append(session.frame.index)
+    return held
+
+
+def memory_and_device(name: str) -> list[Any]:
+    """Return what the session and its newest frame tell of the device."""
+    session = opened(name)
+    frame = session.run("f")
+    return [session.about.device, (frame.memory or 0) > 0, choose_device("auto"), choose_device(f"{NAME}:0")]
+
+
+def main() -> None:
+    """Print each check's result, by its name and the scenario's."""
+    register()
+    warnings.simplefilter("ignore")
+    results = {
+        f"{check.__name__} {name}": check(name)
+        for check in (equal_to_the_plain_loop, rewound, readbacks, memory_and_device)
+        for name in ("linear", "network")
+    }
+    print(json.dumps(results | {"watched linear": watched("linear")}))
+
+
+if __name__ == "__main__":
+    main()
