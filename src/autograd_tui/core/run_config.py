@@ -24,6 +24,7 @@ FLAG_OPTIONS = (
     "hub_dir",
     "image",
 )  # a scenario's own options that have a flag of their own
+DIGEST_VERSION = 2  # of the frames' digests; in those of version 1 min and max are of all values, however many
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,7 @@ class RunConfig:
     hashes: Mapping[str, str | None] | None = None
     folder: str | None = field(default=None, compare=False)  # from where relative names of such files are meant
     script: tuple[str, ...] = ()  # the words behind "autograd-tui script", where a script of the user's own runs
+    digest_version: int = DIGEST_VERSION  # which numbers its frames have, and its journal's digests are of
 
     @property
     def named(self) -> dict[str, str]:

@@ -11,7 +11,7 @@ from typing import Any
 
 HISTOGRAM_BINS = 16
 MAX_LISTED_VALUES = 16  # a tensor of at most this many has them all in its row
-SAMPLE_SIZE = 1024  # mean, std and histogram of a larger tensor come from a fixed sample of this many
+SAMPLE_SIZE = 1024  # what is estimated of a larger tensor comes from a fixed sample of this many
 ROW_WIDTH = (
     6 + MAX_LISTED_VALUES + 1
 )  # norm min max nonfinite mean std, then the values, or else the histogram, then the first
@@ -33,9 +33,10 @@ class TensorStats:
     mean: float | None = None
     std: float | None = None  # of the population (correction 0)
     values: tuple[float, ...] | None = None  # all of them, in memory order, where at most 16
-    histogram: tuple[int, ...] | None = None  # 16 equal bins from min to max, finite values alone
+    histogram: tuple[int, ...] | None = None  # 16 equal bins from min to max, of finite values alone
     sampled: bool = False  # mean, std and histogram are of a sample: shown with ~
     stored: int | None = None  # the values that a sparse tensor holds: norm, min, max and nonfinite are of those
+    range_sampled: bool = False  # min and max are of the sample too
 
     @property
     def size(self) -> int:
@@ -60,7 +61,8 @@ def without_history(row: TensorStats, name: str) -> TensorStats:
 class StatsLayout:
     """What never changes about a group of tensors: shared by all of its tables.
 
-    `exact` is False where tensors above 1,024 values have mean and std alone.
+    `exact` is False where tensors above 1,024 values have mean and std alone. With `sampled_range` their min and max are
+    those of the sample, unless one of their values is not finite.
     """
 
     names: tuple[str, ...]
@@ -69,6 +71,7 @@ class StatsLayout:
     measurable: tuple[bool, ...]  # bool, quantized, nested and empty tensors are not
     exact: bool = True
     sparse: frozenset[int] = frozenset()  # indices of measurable tensors that have norm, min and max alone
+    sampled_range: bool = False
 
     def ordinary(self, index: int) -> bool:
         """Return whether a tensor is dense and real, so that it has values, mean and histogram."""
@@ -165,6 +168,7 @@ class StatsTable(Sequence[TensorStats]):
             tuple(rest[:size]) if size <= MAX_LISTED_VALUES else None,
             tuple(map(int, rest)) if size > MAX_LISTED_VALUES and exact else None,
             size > SAMPLE_SIZE,
+            range_sampled=layout.sampled_range and exact and size > SAMPLE_SIZE and not nonfinite,
         )
 
     def _in_short(self, index: int, row: TensorStats) -> TensorStats:

@@ -16,7 +16,7 @@ from autograd_tui import __version__
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.files import file_sha256, found_in, go_to, working_folder
 from autograd_tui.core.optimizer_spec import LrDecay, OptimizerSpec
-from autograd_tui.core.run_config import BUILT_IN, DEFAULT_MEMORY, RunConfig, read_size, sha256
+from autograd_tui.core.run_config import BUILT_IN, DEFAULT_MEMORY, DIGEST_VERSION, RunConfig, read_size, sha256
 from autograd_tui.core.session_protocol import SessionInfo
 from autograd_tui.engine.replay.checkpoints import CheckpointStore
 from autograd_tui.engine.session import Session
@@ -77,7 +77,7 @@ def open_session(
     Raises Refused, in one sentence, where something has no meaning here.
     """
     requested = SessionOptions(seed, device, threads, optimizer, lr, momentum, weight_decay, decay, memory, state)
-    return _open(scenario, requested, options, folder=working_folder())
+    return _open(scenario, requested, options, working_folder())
 
 
 def open_again(
@@ -101,7 +101,8 @@ def open_again(
             raise Refused(f"this run asks for what you have not named yourself, {listed}: --allow-files takes it.")
 
     arguments = {**config.arguments, **({"memory": memory} if memory else {})}
-    session = _open(scenario, SessionOptions(**arguments), config.own, folder=config.folder, check=check)
+    requested, digest_version = SessionOptions(**arguments), config.digest_version
+    session = _open(scenario, requested, config.own, config.folder, check=check, digest_version=digest_version)
     if not changed and (differing := config.changed(session.about.config)):
         raise Refused(f"{' and '.join(differing)}: not as it was in this run; --changed takes it all the same.")
     return session
@@ -154,13 +155,15 @@ def _open(
     scenario: str | Scenario,
     requested: SessionOptions,
     options: Mapping[str, Any],
-    *,
     folder: str | None,
+    *,
     check: Callable[[Mapping[str, Any]], None] = lambda opened: None,
+    digest_version: int = DIGEST_VERSION,
 ) -> Session:
     """Open a session. folder: from where relative names of files are meant.
 
-    check: may raise Refused, knowing by option what would be opened, before it is.
+    check: may raise Refused, knowing by option what would be opened, before it is. digest_version: which numbers the
+    frames have.
     """
     own_options = {name: value for name, value in options.items() if value is not None}
     if requested.threads is not None:
@@ -203,7 +206,7 @@ def _open(
             initial_state.put_into(state)
         return state
 
-    trainer = Trainer(StateBuilder(build, global_state), PhaseTracer)
+    trainer = Trainer(StateBuilder(build, global_state), PhaseTracer, sampled_range=digest_version > 1)
     parts = trainer.state.parts
     paths = {} if folder == current_folder else files  # names that are meant from elsewhere are told whole
     config = RunConfig(
@@ -216,6 +219,7 @@ def _open(
         sha256=scenario_hash,
         hashes=hashes.result(),
         folder=current_folder,
+        digest_version=digest_version,
     )
     about = SessionInfo(
         definition.title,

@@ -13,6 +13,7 @@ from autograd_tui.core.tensor_stats import TensorStats
 COLUMNS = ("frame", "command", "iteration", "loss", "lr", "tensor", "kind", "stat", "value")
 FORMULA_PREFIXES = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")  # how those of spreadsheets begin
 STATS = ("norm", "min", "max", "nonfinite", "mean", "std")
+FLAGS = ("sampled", "range_sampled")  # written where they are true: what is of a sample, as in TensorStats
 Cell = float | int | str | bool
 Row = tuple[str, str, str, Cell]  # tensor, kind, stat, value
 
@@ -72,5 +73,6 @@ def _stats_rows(kind: str, stats: TensorStats) -> Iterator[Row]:
         value = getattr(stats, stat)
         if value is not None:
             yield stats.name, kind, stat, value
+    yield from ((stats.name, kind, flag, 1) for flag in FLAGS if getattr(stats, flag))
     for name, values in (("value", stats.values), ("bin", stats.histogram)):
         yield from ((stats.name, kind, f"{name} {index}", value) for index, value in enumerate(values or ()))

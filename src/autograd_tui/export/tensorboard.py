@@ -69,7 +69,10 @@ def _add(writer: SummaryWriter, frame: Frame, *, with_loss: bool) -> None:
 
 
 def _add_histogram(writer: SummaryWriter, kind: str, row: TensorStats | None, at: int) -> None:
-    """Add what is known of a tensor's values: up to 16 of them, or 16 bins from the least to the greatest."""
+    """Add what is known of a tensor's values: up to 16 of them, or 16 bins from the least to the greatest.
+
+    Of more than 1,024 values these are a sample's, and it counts as many.
+    """
     if row is None or row.nonfinite or not row.size:
         return
     tag = one_line(f"{kind}/{row.name}")

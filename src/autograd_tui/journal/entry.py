@@ -20,7 +20,7 @@ from autograd_tui.core.command_log import ITERATION, CommandLog
 from autograd_tui.core.errors import Refused, UnknownCommand
 from autograd_tui.core.frame import Frame, TorchError
 from autograd_tui.core.optimizer_spec import LrDecay
-from autograd_tui.core.run_config import RunConfig
+from autograd_tui.core.run_config import DIGEST_VERSION, RunConfig
 
 FORMAT = 1
 COLUMNS = ("id", "parent", "command", "digest")
@@ -278,7 +278,17 @@ def _run_config(header: Mapping[str, Any]) -> RunConfig:
     if not (isinstance(script, list) and all(isinstance(each, str) for each in script)):
         raise ValueError("the words of its script are none")
     environment |= {"hashes": _hashes(header.get("hashes")), "folder": folder, "script": tuple(script)}
+    environment |= {"digest_version": _digest_version(header.get("digest_version", 1))}
     return RunConfig(scenario, _with_min_lr(arguments), own, **environment)
+
+
+def _digest_version(value: object) -> int:
+    """Read which numbers the digests are of; journals did not say it while there was one version."""
+    if type(value) is not int or not 1 <= value <= DIGEST_VERSION:
+        raise ValueError(
+            f"its digests are of version {value}, and this version of autograd-tui reads 1 to {DIGEST_VERSION}"
+        )
+    return value
 
 
 def _time(value: object) -> float:

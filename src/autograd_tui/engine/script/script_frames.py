@@ -170,7 +170,7 @@ class ScriptFrames:
             seen = self._seen(loss, calls)
             with untouched():
                 groups["top"] = TensorGroup(largest_outputs(seen.get("prediction"), seen.get("targets")))
-            groups["seen"] = readable_group(seen)
+            groups["seen"] = readable_group(seen, sampled_range=False)
         grads_of = {each: param.grad for each, param in params.items()}
         groups["grads"] = readable_group({each: grad for each, grad in grads_of.items() if grad is not None})
         with untouched():
@@ -527,6 +527,7 @@ def _without(grads: Grads, indices: frozenset[int]) -> Grads:
         tuple(layout.measurable[row] for row in kept),
         layout.exact,
         frozenset(place for place, row in enumerate(kept) if row in layout.sparse),
+        layout.sampled_range,
     )
     values = array("d")
     for row in kept:

@@ -25,9 +25,9 @@ def untouched() -> Iterator[None]:
         yield
 
 
-def readable_group(tensors: Mapping[str, Tensor], *, exact: bool = True) -> TensorGroup:
+def readable_group(tensors: Mapping[str, Tensor], *, exact: bool = True, sampled_range: bool = True) -> TensorGroup:
     """Return tensors to measure together; what cannot be read, or not without the other ranks, is not."""
-    return TensorGroup({name: _readable(each) for name, each in tensors.items()}, exact)
+    return TensorGroup({name: _readable(each) for name, each in tensors.items()}, exact, sampled_range)
 
 
 def _readable(tensor: Tensor) -> Tensor:

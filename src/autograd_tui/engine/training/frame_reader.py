@@ -41,8 +41,8 @@ Changes = dict[str, Any]  # the fields of the frame that a command changed; all 
 class FrameReader:
     """Reads a state, inside its `global_state`, with one copy to the host a command."""
 
-    def __init__(self, state: TrainingState) -> None:
-        self._state = state
+    def __init__(self, state: TrainingState, *, sampled_range: bool = True) -> None:
+        self._state, self._sampled_range = state, sampled_range
         self._reader = StatsReader()
         self._batch_read: list[Any] = []  # the tensors of the last batch read, with their versions
 
@@ -50,7 +50,7 @@ class FrameReader:
         """Return the frame before any command, with the batch where the loop holds it already."""
         state = self._state
         batch = dict(zip(("inputs", "targets"), held_batch(state.parts) or (), strict=False))
-        groups = {"params": TensorGroup(state.params), "buffers": TensorGroup(state.buffers.current())}
+        groups = {"params": self._params(), "buffers": self._buffers()}
         read: Changes = {**self._reader.read(groups | {"optimizer_state": self._optimizer_state()})}
         read |= {row.name: row for row in self._reader.read({"batch": TensorGroup(batch)})["batch"]}
         return Frame(
@@ -70,7 +70,7 @@ class FrameReader:
             "seen": TensorGroup({name: value for name, value in seen.items() if has_shape(value)}),
             "top": TensorGroup(top),
             "metrics": TensorGroup(dict(state.metrics)),
-            "buffers": TensorGroup(state.buffers.current()),
+            "buffers": self._buffers(),
         }
         read = self._reader.read(groups)
         row = read["seen"].named
@@ -88,17 +88,18 @@ class FrameReader:
     def grads(self) -> Grads:
         state = self._state
         grads_by_name = {name: param.grad for name, param in state.params.items() if param.grad is not None}
-        table = self._reader.read({"grads": TensorGroup(grads_by_name)})["grads"]
+        group = TensorGroup(grads_by_name, sampled_range=self._sampled_range)
+        table = self._reader.read({"grads": group})["grads"]
         outside = frozenset(index for index, group in enumerate(state.group_of) if group is None)
         return Grads(table, tuple(state.backwards), tuple(state.used), outside)
 
     def watch_params(self) -> Callable[[], array[float]]:
         """Return a function that, once the parameters were read again, returns how far each has moved: (params,)."""
-        return self._reader.watch("params", TensorGroup(self._state.params))
+        return self._reader.watch("params", self._params())
 
     def params(self, frame: Frame, *, optimizer_state: bool) -> Changes:
         """Return the parameters, the very table of `frame` where none has changed, and maybe the optimizer's state."""
-        groups = {"params": TensorGroup(self._state.params)}
+        groups = {"params": self._params()}
         if optimizer_state:
             groups["optimizer_state"] = self._optimizer_state()
         read = self._reader.read(groups)
@@ -114,15 +115,13 @@ class FrameReader:
     def after_many(self) -> Changes:
         """Return what a frame after iterations without frames must hold."""
         self._batch_read = []
-        read = self._reader.read(
-            {"params": TensorGroup(self._state.params), "buffers": TensorGroup(self._state.buffers.current())}
-        )
+        read = self._reader.read({"params": self._params(), "buffers": self._buffers()})
         return {**read, "grads": self.grads(), **self.rates()}
 
     def reset(self) -> None:
         """Read the parameters of a state that was restored: moves are measured from here."""
         self._batch_read = []
-        self._reader.read({"params": TensorGroup(self._state.params)})
+        self._reader.read({"params": self._params()})
 
     def optimizer(self) -> Changes:
         """Return the fields of an optimizer that has just been started."""
@@ -162,6 +161,12 @@ class FrameReader:
         if len(rates) == 1 and None not in state.group_of:
             return None
         return ParamGroups(state.group_of, rates, tuple(optimizer_text(state.spec, group) for group in state.groups))
+
+    def _params(self) -> TensorGroup:
+        return TensorGroup(self._state.params, sampled_range=self._sampled_range)
+
+    def _buffers(self) -> TensorGroup:
+        return TensorGroup(self._state.buffers.current(), sampled_range=self._sampled_range)
 
     def _optimizer_state(self) -> TensorGroup:
         """Return the optimizer's state by rows: "w.momentum_buffer"."""

@@ -16,6 +16,7 @@ from torch import Tensor
 from autograd_tui.core.tensor_stats import (
     HISTOGRAM_BINS,
     MAX_LISTED_VALUES,
+    NONFINITE_COLUMN,
     ROW_WIDTH,
     SAMPLE_SIZE,
     StatsLayout,
@@ -33,10 +34,15 @@ MIN_EXACT_NORM = 1e-18  # below it the squares of float32 lose digits
 
 @dataclass(frozen=True, slots=True)
 class TensorGroup:
-    """Tensors to measure together; not `exact`: of those above SAMPLE_SIZE values only mean and std, estimated."""
+    """Tensors to measure together.
+
+    Of those above SAMPLE_SIZE values, mean, std and histogram come from the sample; with `sampled_range` minimum and
+    maximum too, which spares a pass over all values. Where the group is not `exact` they have mean and std alone.
+    """
 
     tensors: Mapping[str, Tensor]
     exact: bool = True
+    sampled_range: bool = False
 
 
 class StatsReader:
@@ -78,27 +84,30 @@ class StatsReader:
 
     def _plan(self, name: str, group: TensorGroup) -> ReadPlan:
         tensors = group.tensors
-        key = (group.exact, *tensors, *map(kind_key, tensors.values()))
+        key = (group.exact, group.sampled_range, *tensors, *map(kind_key, tensors.values()))
         plans = self._plans.setdefault(name, {})
         if key not in plans:
             if len(plans) > 64:  # batches of ever new shapes
                 plans.clear()
-            plans[key] = ReadPlan(list(tensors), [TensorKind.of(each) for each in tensors.values()], exact=group.exact)
+            kinds = [TensorKind.of(each) for each in tensors.values()]
+            plans[key] = ReadPlan(list(tensors), kinds, exact=group.exact, sampled_range=group.sampled_range)
         return plans[key]
 
 
 class ReadPlan:
     """How to measure one group.
 
-    Small tensors are copied whole and measured on the host. Of a large one its norm, minimum, maximum, first value and
-    sample are copied; of a sparse one what `launch_sparse` returns.
+    Small tensors are copied whole and measured on the host. Of a large one what `launch_large` returns is copied, of a
+    sparse one what `launch_sparse` returns.
     """
 
-    def __init__(self, names: Sequence[str], kinds: Sequence[TensorKind], *, exact: bool = True) -> None:
+    def __init__(
+        self, names: Sequence[str], kinds: Sequence[TensorKind], *, exact: bool = True, sampled_range: bool = False
+    ) -> None:
         measured = tuple(kind.measurable for kind in kinds)
         shapes, dtypes = tuple(kind.shape for kind in kinds), tuple(kind.dtype for kind in kinds)
         self._sparse = [row for row, kind in enumerate(kinds) if kind.measurable and kind.sparse]
-        self.layout = StatsLayout(tuple(names), shapes, dtypes, measured, exact, frozenset(self._sparse))
+        self.layout = StatsLayout(tuple(names), shapes, dtypes, measured, exact, frozenset(self._sparse), sampled_range)
         rows = [row for row, kind in enumerate(kinds) if kind.measurable and not kind.sparse]
         rows.sort(key=lambda row: dtypes[row])  # neighbours of one dtype are joined in one call
         self.on_host = all(kind.device.type == "cpu" for kind in kinds)
@@ -120,7 +129,8 @@ class ReadPlan:
         results = [tensors[row] for row in self._small]
         self._sample_indices = self._sample_indices or [draw_sample_indices(*each) for each in self._large_sizes]
         for row, sample_indices in zip(self._large, self._sample_indices, strict=True):
-            results += launch_large(tensors[row], sample_indices, exact=self.layout.exact)
+            exact, sampled_range = self.layout.exact, self.layout.sampled_range
+            results += launch_large(tensors[row], sample_indices, exact=exact, sampled_range=sampled_range)
         return results + [launch_sparse(tensors[row]) for row in self._sparse]
 
     def in_launch_order(self, results: Sequence[Sequence[Tensor]]) -> list[Tensor]:
@@ -138,9 +148,11 @@ class ReadPlan:
             small = _doubles(results[: len(self._small)])
             rows[self._small] = self._segments.describe(small)
         if self._large:
-            sampled = _doubles(results[len(self._small) :][3::4] if self.layout.exact else results[len(self._small) :])
+            measured = results[len(self._small) :]
+            each = len(measured) // len(self._large)  # results of one tensor; the sample is the last
+            sampled = _doubles(measured[each - 1 :: each])
             first, large = np.split(sampled.reshape(-1, 1 + SAMPLE_SIZE), [1], axis=1)
-            rows[self._large] = self._describe_large(large, results[len(self._small) :])
+            rows[self._large] = self._describe_large(large, measured)
             rows[self._large, -1:] = first
         self.latest = small, large
         numbers = array("d")
@@ -159,9 +171,12 @@ class ReadPlan:
         return array("d", distances.tolist())
 
     def _describe_large(self, samples: Doubles, results: Sequence[Tensor]) -> Doubles:
-        exact = self.layout.exact
+        exact, sampled_range = self.layout.exact, self.layout.sampled_range
         rows = np.zeros((len(self._large), ROW_WIDTH))
-        if exact:
+        if exact and sampled_range:
+            rows[:, 0] = _join_norms(results[0::2])
+            rows[:, 1], rows[:, 2] = samples.min(1), samples.max(1)
+        elif exact:
             rows[:, 0] = _join_norms(results[0::4])
             rows[:, 1], rows[:, 2] = _doubles(results[1::4]), _doubles(results[2::4])
         with np.errstate(all="ignore"):
@@ -260,15 +275,18 @@ def _flat(tensor: Tensor) -> Tensor:
     return tensor.permute(by_stride).reshape(-1).contiguous()
 
 
-def launch_large(tensor: Tensor, sample_indices: Tensor, *, exact: bool = True) -> list[Tensor]:
-    """Start measuring a tensor above SAMPLE_SIZE values; return norms, minimum and maximum if `exact`, and the sample.
+def launch_large(
+    tensor: Tensor, sample_indices: Tensor, *, exact: bool = True, sampled_range: bool = False
+) -> list[Tensor]:
+    """Start measuring a tensor above SAMPLE_SIZE values; return its norms, minimum, maximum and sample.
 
-    `sample_indices`: as `draw_sample_indices` returns them, the first value's before the sample's.
+    Only the sample unless `exact`; with `sampled_range` no minimum and maximum. `sample_indices`: as `draw_sample_indices` returns them, the first value's before the sample's.
     """
     tensor = as_real_floats(tensor)
     flat = tensor.view(-1) if tensor.is_contiguous() else None
-    bounds = [_norms(_flat(tensor) if flat is None else flat), *torch.aminmax(tensor)] if exact else []
-    return [*bounds, torch.take(tensor, sample_indices) if flat is None else flat.index_select(0, sample_indices)]
+    of_all = [_norms(_flat(tensor) if flat is None else flat)] if exact else []
+    of_all += torch.aminmax(tensor) if exact and not sampled_range else ()
+    return [*of_all, torch.take(tensor, sample_indices) if flat is None else flat.index_select(0, sample_indices)]
 
 
 def launch_sparse(tensor: Tensor) -> Tensor:
@@ -315,18 +333,34 @@ def to_host(tensors: Sequence[Tensor]) -> list[Tensor]:
 
 
 def _remeasure_unusual(table: StatsTable, tensors: Sequence[Tensor]) -> None:
+    layout = table.layout
     columns = (table.numbers[column::ROW_WIDTH] for column in range(3))
     for row, (norm, low, high) in enumerate(zip(*columns, strict=True)):
-        if not (MIN_EXACT_NORM < norm < math.inf or low == high == 0 or row in table.layout.sparse):
+        if MIN_EXACT_NORM < norm < math.inf or row in layout.sparse or not layout.measurable[row]:
+            continue
+        if not low == high == 0 or _has_sampled_range(layout, row):
             remeasure(table, row, tensors[row])
 
 
+def _has_sampled_range(layout: StatsLayout, row: int) -> bool:
+    return layout.exact and layout.sampled_range and math.prod(layout.shapes[row]) > SAMPLE_SIZE
+
+
 def remeasure(table: StatsTable, row: int, tensor: Tensor) -> None:
-    """Correct the row of a tensor with NaN or infinity, or one whose squares leave the dtype's range."""
+    """Correct the row of a tensor with NaN or infinity, or one whose squares leave the dtype's range.
+
+    Its minimum and maximum, too, are of all values afterwards where it has NaN or infinity.
+    """
     plain = as_real_floats(tensor)
+    low, high = (float(bound) for bound in torch.aminmax(plain))
+    start = row * ROW_WIDTH
+    if math.isfinite(low) and math.isfinite(high):
+        largest = max(-low, high)
+        if largest:
+            table.numbers[start] = largest * float(torch.linalg.vector_norm(plain.cpu().double() / largest))
+        return
     is_nonfinite = ~plain.isfinite()
     nonfinite = int((is_nonfinite.any(-1) if tensor.is_complex() else is_nonfinite).sum())
-    table.numbers[row * ROW_WIDTH + 3] = nonfinite
-    if not nonfinite:
-        largest = max(-table.numbers[row * ROW_WIDTH + 1], table.numbers[row * ROW_WIDTH + 2])
-        table.numbers[row * ROW_WIDTH] = largest * float(torch.linalg.vector_norm(plain.cpu().double() / largest))
+    table.numbers[start + NONFINITE_COLUMN] = nonfinite
+    if _has_sampled_range(table.layout, row):  # else they are there already, bit for bit
+        table.numbers[start + 1], table.numbers[start + 2] = low, high

@@ -84,9 +84,18 @@ class _Way:
 class Trainer:
     """Turns commands into frames, one at a time; `frame` is the newest."""
 
-    def __init__(self, build: Callable[[], TrainingState], trace: Callable[[TrainingLoop], Tracer]) -> None:
-        """Build the state; `build` is called again to return to frame 0, and `trace` makes the tracer of a loop."""
-        self._build, self._trace = build, trace
+    def __init__(
+        self,
+        build: Callable[[], TrainingState],
+        trace: Callable[[TrainingLoop], Tracer],
+        *,
+        sampled_range: bool = True,
+    ) -> None:
+        """Build the state; `build` is called again to return to frame 0, and `trace` makes the tracer of a loop.
+
+        `sampled_range`: whether minima and maxima of large tensors are estimated, as `TensorGroup` has it.
+        """
+        self._build, self._trace, self._sampled_range = build, trace, sampled_range
         self._forward_moves = False  # whether a forward has moved parameters itself
         self._forwards_watched = 0
         self.diverged = False  # whether a frame that was computed again differed from the first time
@@ -99,7 +108,7 @@ class Trainer:
         self._loop = TrainingLoop(self.state)
         self.tracer = self._trace(self._loop)
         self.trace: Trace | None = None  # of the phase that was recorded last
-        self._reader = FrameReader(self.state)
+        self._reader = FrameReader(self.state, sampled_range=self._sampled_range)
         with self.state.global_state:
             self.frame = self._reader.first_frame()
 

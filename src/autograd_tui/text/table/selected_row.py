@@ -108,7 +108,7 @@ def _histograms(frame: Frame, index: int, *, exact: Inspection | None, width: in
     tensors = [("value", value), ("gradient", slope)]
     tensors += [(each.name, each) for each in (exact.state if exact else _state_rows(frame, row.name))]
     drawn = [(name, each) for name, each in tensors if each is not None and each.histogram and not each.nonfinite]
-    ends = [(number(each.min), number(each.max)) for _, each in drawn]
+    ends = [_ends(each) for _, each in drawn]
     least = max((HISTOGRAM_BINS, *(len(low) + 1 + len(high) for low, high in ends))) + HISTOGRAM_GAP
     del drawn[width // least :], ends[width // least :]
     if not drawn or height < MIN_HISTOGRAM_ROWS + 2:
@@ -183,10 +183,11 @@ def _stats_words(row: TensorStats, *, signed: bool = False, cells: int = HISTOGR
     if row.values is not None:
         norm = [f"norm {number(row.norm)}"] if row.size > 1 else []
         return [*(number(value, signed=signed) for value in row.values), *norm]
-    mark = "~" * row.sampled
+    mark = "~" * (row.sampled and not row.range_sampled)  # else the ends have it
     written = [f"{count(row.nonfinite)} are NaN or infinite"] if row.nonfinite else []
     if row.histogram is not None and not row.nonfinite and cells:
-        written.append(f"{number(row.min)} {mark}▕{sparkline(_rebinned(row.histogram, cells))}▏ {number(row.max)}")
+        low, high = _ends(row)
+        written.append(f"{low} {mark}▕{sparkline(_rebinned(row.histogram, cells))}▏ {high}")
     rms = None if row.norm is None or row.size < 2 else row.norm / math.sqrt(row.size)
     known = [("norm", row.norm, False), ("rms", rms, False)]
     known += [("mean", row.mean, row.sampled), ("std", row.std, row.sampled)]
@@ -195,6 +196,11 @@ def _stats_words(row: TensorStats, *, signed: bool = False, cells: int = HISTOGR
         ends = [] if row.nonfinite or row.min is None else [f"{number(row.min)} to {number(row.max)}"]
         written += [*ends, f"sparse: {count(row.stored)} of {count(row.size)} values stored"]
     return written or ["not measured" if row.size else "no values"]
+
+
+def _ends(row: TensorStats) -> tuple[str, str]:
+    """Write the minimum and the maximum."""
+    return measured(row.min, sampled=row.range_sampled), measured(row.max, sampled=row.range_sampled)
 
 
 def _rebinned(histogram: Sequence[int], cells: int) -> list[int]:
