@@ -61,8 +61,8 @@ def without_history(row: TensorStats, name: str) -> TensorStats:
 class StatsLayout:
     """What never changes about a group of tensors: shared by all of its tables.
 
-    `exact` is False where tensors above 1,024 values have mean and std alone. With `sampled_range` their min and max are
-    those of the sample, unless one of their values is not finite.
+    `exact` is False where tensors above 1,024 values have mean and std alone. With `sampled_range` the min and max of
+    those are of the sample, unless some value is not finite.
     """
 
     names: tuple[str, ...]

@@ -280,7 +280,8 @@ def launch_large(
 ) -> list[Tensor]:
     """Start measuring a tensor above SAMPLE_SIZE values; return its norms, minimum, maximum and sample.
 
-    Only the sample unless `exact`; with `sampled_range` no minimum and maximum. `sample_indices`: as `draw_sample_indices` returns them, the first value's before the sample's.
+    Only the sample unless `exact`; with `sampled_range` no minimum and maximum.
+    `sample_indices`: as `draw_sample_indices` returns them, the first value's before the sample's.
     """
     tensor = as_real_floats(tensor)
     flat = tensor.view(-1) if tensor.is_contiguous() else None
