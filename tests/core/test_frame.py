@@ -80,6 +80,7 @@ def test_a_plain_row_has_numbers_and_no_name() -> None:
         "values": [2.0],
         "histogram": None,
         "sampled": False,
+        "range_sampled": False,
     }
 
 

@@ -13,11 +13,15 @@ from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
+import torch
+from torch import nn
 
 from autograd_tui.core.errors import Refused, UnknownCommand
 from autograd_tui.core.frame import TorchError
-from autograd_tui.engine.open_session import open_session
+from autograd_tui.core.run_config import RunConfig
+from autograd_tui.engine.open_session import open_again, open_session
 from autograd_tui.engine.session import Session
+from autograd_tui.engine.training.scenario import Scenario
 from autograd_tui.journal import journal_file
 from autograd_tui.journal import reader as reading
 from autograd_tui.journal import writer as writing
@@ -28,6 +32,8 @@ from autograd_tui.journal.resume_run import resume_run
 from autograd_tui.journal.verify import verify_journal
 from autograd_tui.journal.writer import JournalWriter
 from expected_journal import spelled
+from plain_loop import Batch
+from session_internals import as_scenario
 
 
 def kept(path: Path, scenario: str = "linear") -> Session:
@@ -99,6 +105,53 @@ def test_a_journal_from_before_decays_had_a_least_rate_repeats_to_the_bit(path: 
     journal = read_journal(path)
     again = open_session("linear", decay=journal.config.arguments["decay"])
     assert all(each.matches for each in verify_journal(again, journal))
+
+
+@pytest.mark.parametrize("goes_on", [False, True])
+def test_a_journal_from_when_all_ranges_were_exact_is_still_checked_and_gone_on_with(path: Path, goes_on: bool) -> None:
+    scenario = large_line()
+    old = open_again(RunConfig("line", digest_version=1), scenario)  # type: ignore[arg-type]
+    old.observer = JournalWriter(path, old.about, private=True)
+    *_, frame = old.run_all("fbszfb")
+    closed(old)
+    large = frame.grads[0]
+    assert large is not None
+    assert (large.sampled, large.range_sampled) == (True, False)
+    path.write_text(path.read_text().replace(', "digest_version": 1', ""))
+    journal = read_journal(path)
+    assert journal.config.digest_version == 1
+    again = open_again(journal.config, scenario)  # type: ignore[arg-type]
+    if goes_on:
+        resume_run(again, journal)
+        again.run("s")
+        closed(again)
+        journal, again = read_journal(path), open_again(journal.config, scenario)  # type: ignore[arg-type]
+    checks = list(verify_journal(again, journal))
+    assert len(checks) == 6 + goes_on
+    assert all(each.matches for each in checks)
+
+
+def test_the_digests_of_large_tensors_are_of_their_version(path: Path) -> None:
+    scenario = large_line()
+    session = open_session(scenario)
+    session.observer = JournalWriter(path, session.about, private=True)
+    list(session.run_all("fbs"))
+    closed(session)
+    assert session.frame.params[0].range_sampled
+    journal = read_journal(path)
+    assert all(each.matches for each in verify_journal(open_again(journal.config, scenario), journal))  # type: ignore[arg-type]
+    other = replace(journal.config, digest_version=1)
+    assert not all(each.matches for each in verify_journal(open_again(other, scenario), journal))  # type: ignore[arg-type]
+
+
+def large_line() -> Scenario:
+    """Give a scenario of one parameter of 3,000 values."""
+
+    def build(seed: int) -> tuple[nn.Module, Batch]:
+        torch.manual_seed(seed)
+        return nn.Linear(3000, 1, bias=False), lambda iteration: (torch.ones(2, 3000), torch.ones(2, 1))
+
+    return as_scenario(build)
 
 
 @pytest.mark.parametrize("said", [["no", "m.py", 3], ["no", "m.py", 3, "loss", "x / 0"]])
@@ -341,6 +394,7 @@ ODD_FIELDS = [
         ("started", -1),
         ("started", float("nan")),
     ],
+    *[("digest_version", value) for value in (None, "1", True, 0, 99)],
     *[("autograd-tui journal", value) for value in (None, "1", [], {}, 1.5)],  # type: ignore[var-annotated]
 ]
 
@@ -367,7 +421,7 @@ def test_a_scenario_may_have_any_name_that_a_file_can_have(path: Path, scenario:
 def test_a_first_line_lacks_nothing(path: Path) -> None:
     kept(path).run("f")
     first, *rest = path.read_text().splitlines()
-    for name in set(json.loads(first)) - {"columns", "hashes"}:  # which journals of old do not have
+    for name in set(json.loads(first)) - {"columns", "hashes", "digest_version"}:  # which journals of old do not have
         without = {key: value for key, value in json.loads(first).items() if key != name}
         path.write_text("\n".join([json.dumps(without), *rest, ""]))
         with pytest.raises(Refused, match="is no journal"):

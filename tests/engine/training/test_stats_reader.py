@@ -25,8 +25,9 @@ def normal(*shape: int) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(1))
 
 
-def read(tensor: Tensor, *, exact: bool = True) -> TensorStats:
-    row = StatsReader().read({"group": TensorGroup({"it": tensor}, exact=exact)})["group"][0]
+def read(tensor: Tensor, *, exact: bool = True, sampled_range: bool = False) -> TensorStats:
+    group = TensorGroup({"it": tensor}, exact=exact, sampled_range=sampled_range)
+    row = StatsReader().read({"group": group})["group"][0]
     assert isinstance(row, TensorStats)
     return row
 
@@ -358,6 +359,73 @@ def test_an_inexact_group_spares_large_tensors_all_but_mean_and_std() -> None:
     row, exact = read(tensor, exact=False), read(tensor)
     assert (row.norm, row.min, row.max, row.nonfinite, row.histogram) == (None,) * 5
     assert (row.mean, row.std) == (exact.mean, exact.std)
+
+
+def unsampled_index(size: int) -> int:
+    """Give an index that is in no sample of tensors of this size."""
+    sampled = set(stats.draw_sample_indices(size, torch.device("cpu")).tolist())
+    return next(index for index in range(size) if index not in sampled)
+
+
+@pytest.mark.parametrize("size", [16, 1024])
+def test_the_range_of_a_small_tensor_is_never_of_a_sample(size: int) -> None:
+    assert read(normal(size), sampled_range=True) == read(normal(size))
+
+
+def test_a_sampled_range_is_that_of_the_sample_and_all_else_as_it_was() -> None:
+    tensor = normal(5000)
+    tensor[unsampled_index(5000)] = 100.0
+    row, exact = read(tensor, sampled_range=True), read(tensor)
+    sample = tensor[stats.draw_sample_indices(5000, tensor.device)[1:]]
+    assert (row.min, row.max, row.range_sampled) == (float(sample.min()), float(sample.max()), True)
+    assert (exact.max, exact.range_sampled) == (100.0, False)
+    assert (row.norm, row.mean, row.std, row.nonfinite) == (exact.norm, exact.mean, exact.std, 0)
+    assert row.histogram is not None
+    assert sum(row.histogram) == SAMPLE_SIZE
+    assert min(row.histogram[0], row.histogram[-1]) > 0  # from its least to its greatest value
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_one_value_outside_of_the_sample_that_is_not_finite_is_seen(dtype: torch.dtype, bad: float) -> None:
+    tensor = normal(5000).to(dtype)
+    tensor[unsampled_index(5000)] = bad
+    row, exact = read(tensor, sampled_range=True), read(tensor)
+    assert (row.nonfinite, row.range_sampled) == (1, False)
+    assert repr((row.norm, row.min, row.max)) == repr((exact.norm, exact.min, exact.max))
+    assert row.norm is not None
+    assert not math.isfinite(row.norm)
+
+
+@pytest.mark.parametrize("value", [0.0, 1e-30, 1e-42, 1e30, -3e38])
+def test_a_norm_is_exact_also_where_the_sample_has_nothing_but_zeros(value: float) -> None:
+    tensor = torch.zeros(5000)
+    tensor[unsampled_index(5000)] = value
+    row = read(tensor, sampled_range=True)
+    assert close(row.norm, abs(float(tensor.double().sum())))
+    assert (row.min, row.max, row.nonfinite, row.range_sampled) == (0.0, 0.0, 0, True)
+
+
+class CountsPasses(TorchDispatchMode):
+    """Counts the functions that read all values of a tensor of a size."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.size, self.names = size, list[str]()
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = function.overloadpacket.__name__
+        is_view = name in ("view", "detach", "slice", "index_select")
+        if not is_view and any(isinstance(each, Tensor) and each.numel() == self.size for each in args):
+            self.names.append(name)
+        return function(*args, **(kwargs or {}))
+
+
+def test_a_large_tensor_whose_range_is_sampled_is_read_once() -> None:
+    with CountsPasses(1 << 16) as mode:
+        read(normal(1 << 16) * 1.0, sampled_range=True)
+    assert mode.names[-1:] == ["linalg_vector_norm"]
+    assert not {"aminmax", "isfinite"} & {*mode.names}
 
 
 def test_an_empty_group_gives_an_empty_table() -> None:
