@@ -13,11 +13,14 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import pytest
+import torch
 
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.frame import Frame
 from autograd_tui.engine.open_session import open_session
 from autograd_tui.engine.session import Session
+from autograd_tui.engine.training.stats_reader import StatsReader, TensorGroup
+from autograd_tui.export.csv_table import frame_rows
 from autograd_tui.export.formats import FORMATS, PictureOptions, export_file
 
 
@@ -256,3 +259,12 @@ def test_a_screen_shows_what_the_model_has_learned(ending: str, tmp_path: Path) 
     assert "after 2 steps" in drawn
     assert "written  " in drawn
     assert "is being taken" not in drawn
+
+
+@pytest.mark.parametrize("sampled_range", [True, False])
+def test_the_table_marks_what_is_of_a_sample(sampled_range: bool, run: tuple[Session, list[Frame]]) -> None:
+    tensors = {"small": torch.ones(3), "large": torch.arange(2000.0)}
+    group = TensorGroup(tensors, sampled_range=sampled_range)
+    frame = replace(run[1][0], params=StatsReader().read({"params": group})["params"])
+    marked = [(name, stat) for name, _, stat, _ in frame_rows(frame, run[1][0]) if "sampled" in stat]
+    assert marked == [("large", "sampled"), ("large", "range_sampled")][: 1 + sampled_range]
