@@ -6,7 +6,7 @@ import errno
 import os
 import random
 from pathlib import Path
-from unittest.mock import Mock
+from unittest.mock import Mock, patch
 
 import pytest
 import torch
@@ -17,6 +17,7 @@ from autograd_tui.engine.session import Session
 from autograd_tui.engine.training.scenario import Scenario
 from autograd_tui.journal import checkpoint_file as kept
 from autograd_tui.journal import writer as writing
+from autograd_tui.journal.entry import Entry
 from autograd_tui.journal.followed_session import FollowedSession
 from autograd_tui.journal.journal_file import PrefixHash
 from autograd_tui.journal.reader import read_journal
@@ -258,3 +259,12 @@ def test_resnet18_is_resumed_from_tensors(tmp_path: Path) -> None:
     assert start == 12
     assert differing(tensors(again), tensors(first)) == []
     assert isinstance(state_of(again).model, nn.Module)
+
+
+def test_a_long_journal_is_gone_through_once_and_only_its_end_runs_again(tmp_path: Path) -> None:
+    recorded(tmp_path / "j", "linear", "fbsz*50 f")
+    with patch.object(Entry, "append_to", autospec=True, side_effect=Entry.append_to) as added:
+        session, start = resumed(tmp_path / "j", "linear")
+    assert session.frame.index == 201
+    assert start > 180
+    assert added.call_count == 201 + 201 - start  # and once more each that runs again

@@ -30,7 +30,7 @@ class CommandLog:
     """Commands, the n-th of which led to frame n; memory does not grow while the same iteration repeats."""
 
     def __init__(self, commands: Iterable[Command] = ()) -> None:
-        self.errors: dict[int, TorchError] = {}  # by frame
+        self.errors: dict[int, TorchError] = {}  # by frame, in order
         self._blocks: list[_Block] = []
         self._open: list[Command] = []  # the iteration that is still going on
         for command in commands:
@@ -48,12 +48,13 @@ class CommandLog:
 
     def append(self, command: Command, error: TorchError | None = None) -> None:
         """Add the newest command, and what it raised."""
-        if command.phase is None or command.phase is Phase.FORWARD:
+        phase = command.phase
+        if phase is None or phase is Phase.FORWARD:
             self._close()
         self._open.append(command)
         if error is not None:
             self.errors[len(self)] = error
-        if command.phase is None:
+        if phase is None:
             self._close()
 
     def append_block(self, pattern: Pattern, times: int) -> None:
@@ -124,7 +125,8 @@ class CommandLog:
             if times:
                 self._blocks.append(_Block(block.start, block.pattern, times))
             self._open = list(block.pattern[:rest])
-        self.errors = {index: error for index, error in self.errors.items() if index <= length}
+        while self.errors and next(reversed(self.errors)) > length:
+            self.errors.popitem()
         self._reopen()
 
     def _reopen(self) -> None:

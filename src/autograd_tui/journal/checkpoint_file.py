@@ -11,7 +11,6 @@ from typing import Any
 import torch
 
 from autograd_tui.core.command import Phase
-from autograd_tui.core.command_log import CommandLog
 from autograd_tui.core.files import open_to_read, replacing
 from autograd_tui.core.frame import Frame
 from autograd_tui.core.history import History
@@ -153,14 +152,11 @@ def load_checkpoint(journal: Journal, template: Checkpoint) -> CheckpointFile | 
     `template` is one of the same model, taken now. A file that cannot be read, or is of another model or run, is
     passed over.
     """
-    ends = {entry.id: end for entry, end in journal.path_to(journal.branch_tip)}
-    log = journal.log(journal.branch_tip)
     for path in _checkpoint_files(journal.path):
         try:
             with open_to_read(path) as file:
                 content = torch.load(file, weights_only=True)
-            leads_on = content["index"] <= ends.get(content["entry"], -1) and _forward_follows(log, content["index"])
-            if content["format"] == FORMAT and leads_on:
+            if content["format"] == FORMAT and _leads_on(journal, content["entry"], content["index"]):
                 checkpoint, history = _decode_checkpoint(content, template), decode_history(content["history"])
                 if _belongs_to(journal, checkpoint.frame, content) and history.is_of(len(checkpoint.frame.params)):
                     return CheckpointFile(checkpoint, history)
@@ -169,10 +165,17 @@ def load_checkpoint(journal: Journal, template: Checkpoint) -> CheckpointFile | 
     return None
 
 
-def _forward_follows(log: CommandLog, index: int) -> bool:
-    """Return whether what follows a frame needs no graph of an earlier forward, which a checkpoint does not hold."""
-    command = next(log.between(index, index + 1), None)
-    return command is not None and command.phase is Phase.FORWARD and index + 1 not in log.errors
+def _leads_on(journal: Journal, line: int, index: int) -> bool:
+    """Return whether a line leads to frame `index` of the present branch, and a forward follows there.
+
+    A forward needs no graph of an earlier one, which a checkpoint does not hold.
+    """
+    tree = journal.tree
+    if not 0 < index < tree.end or tree.line_of(index) != line:
+        return False
+    following = tree.line_of(index + 1)
+    entry, offset = journal.entries[following - 1], index - tree.start_of(following)
+    return entry.raised is None and entry.commands()[offset].phase is Phase.FORWARD
 
 
 def _belongs_to(journal: Journal, frame: Frame, content: Mapping[str, Any]) -> bool:

@@ -26,6 +26,8 @@ FORMAT = 1
 COLUMNS = ("id", "parent", "command", "digest")
 OPTIONAL_FIELDS = ("start", "raised", "said", "left", "loss")
 NONFINITE_NAMES = ("NaN", "Infinity", "-Infinity")  # as strict JSON has them
+_DIGEST = re.compile("[0-9a-f]{16}")
+_GOES_BACK = re.compile(r"@[0-9]{1,15}|branch=[1-9][0-9]{0,14}")
 MAX_NAME_LENGTH = 4096  # characters of a path
 MAX_IRREGULAR_COMMANDS = 100  # of one line, beside whole iterations: no run writes more than an iteration's
 
@@ -98,7 +100,7 @@ class Entry:
             and fields.keys() <= set(OPTIONAL_FIELDS)
         ):
             raise ValueError("no id, parent, command and digest, nor an object with more")
-        if not isinstance(digest, str) or not re.fullmatch("[0-9a-f]{16}", digest):
+        if not isinstance(digest, str) or not _DIGEST.fullmatch(digest):
             raise ValueError("its digest is none")
         if not isinstance(command, str) or len(command) > MAX_COMMAND_LENGTH:
             raise ValueError("its command is none")
@@ -108,10 +110,10 @@ class Entry:
 
     def _check(self) -> None:
         """Raise ValueError where what a line says cannot be."""
-        if self.goes_back and not re.fullmatch(r"@[0-9]{1,15}|branch=[1-9][0-9]{0,14}", self.command):
-            raise ValueError("it goes back nowhere")
         if not self.goes_back:
-            self.commands()
+            _parse_commands(self.command)
+        elif not _GOES_BACK.fullmatch(self.command):
+            raise ValueError("it goes back nowhere")
         if self.start is not None and not _is_index(self.start):
             raise ValueError("its start is no frame")
         for name in ("left", "loss"):

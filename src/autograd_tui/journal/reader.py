@@ -36,6 +36,10 @@ class EntryTree:
         """The newest line."""
         return len(self._parents) - 1
 
+    def start_of(self, line: int) -> int:
+        """Return the frame that a line goes on from, or goes back to; -1 for line 0."""
+        return self._starts[line]
+
     def line_of(self, frame: int) -> int:
         """Return the line of the present branch whose commands led to a frame, or past it."""
         line = self.tip if frame else 0
@@ -119,19 +123,21 @@ class Journal:
         return None if entry.loss is None else float(entry.loss)
 
     def start(self, entry: Entry) -> int:
-        """Return the frame that an entry goes on from."""
-        if entry.goes_back:
-            return self.end_frames[entry.id - 1]
-        return entry.start if entry.start is not None else self.end_frames[entry.parent - 1] if entry.parent else 0
+        """Return the frame that an entry goes on from, or goes back to."""
+        return self.tree.start_of(entry.id)
 
-    def path_to(self, entry: Entry) -> list[tuple[Entry, int]]:
-        """Return the entries that lead to the end of one, each with the frame up to which it is on the way."""
-        path, end = [], self.end_frames[entry.id - 1] if entry.id else 0
-        while entry.id:
-            if not entry.goes_back:
+    def path_to(self, entry: Entry, *, after: int = 0) -> list[tuple[Entry, int]]:
+        """Return the entries that lead from frame `after` to the end of one, each with the frame where the next begins.
+
+        The last is up to its own end.
+        """
+        path, line = [], entry.id
+        end = self.end_frames[line - 1] if line else 0
+        while line and end > after:
+            entry, start = self.entries[line - 1], self.tree.start_of(line)
+            if start < self.end_frames[line - 1]:  # it runs something
                 path.append((entry, end))
-            end = self.start(entry)
-            entry = self.entries[entry.parent - 1] if entry.parent else ROOT
+            line, end = entry.parent, start
         return path[::-1]
 
     def log(self, last: Entry | None = None) -> CommandLog:
@@ -183,19 +189,20 @@ def _end_frame(entry: Entry, tree: EntryTree, entries: Sequence[Entry], end_fram
     """Return the frame that an entry led to, and take it into the tree; raises ValueError where no run goes on so."""
     if entry.id != tree.last + 1:
         raise ValueError("out of order")
-    if entry.takes_branch:
+    goes_back = entry.goes_back
+    if goes_back and entry.takes_branch:
         if entry.parent not in tree.left or tree.left[entry.parent] != entry.start:
             raise ValueError("it returns to a branch that no line before it has left")
         tree.return_to_branch(entry.parent)
         return tree.end
-    current = int(entry.command[1:]) if entry.goes_back else end_frames[-1] if end_frames else 0
+    current = int(entry.command[1:]) if goes_back else end_frames[-1] if end_frames else 0
     start = entry.start
     if start is None:
-        start = current if entry.goes_back else tree.end
-    goes_on = start == current or (_start_is_unknown(entries) and not entry.goes_back)
+        start = current if goes_back else tree.end
+    goes_on = start == current or (_start_is_unknown(entries) and not goes_back)
     if not goes_on or start > tree.end or entry.parent != tree.line_of(start):
         raise ValueError("it goes on from where no line before it has led")
-    if entry.goes_back:
+    if goes_back:
         tree.add_rewind(start)
         return start
     end = start + len(entry.commands())

@@ -26,21 +26,16 @@ class BranchRebuilder:
     ends: dict[int, int] = field(default_factory=dict)  # by the number of a branch, its last entry
     _end: int = 0  # of the present one
 
-    def apply(self, entry: Entry, start: int) -> None:
-        """Go on by one entry, which goes on from frame `start`."""
-        if entry.takes_branch:
-            self._take_branch(entry)
-        elif not entry.goes_back:
-            self._run(entry, start)
-
-    def _run(self, entry: Entry, start: int) -> None:
+    def run(self, entry: Entry, start: int) -> None:
+        """Add what an entry ran from frame `start` on."""
         if start < len(self.log):
             self._leave(self.log.copy(), entry, fork=start)
             self.log.truncate_after(start)
         entry.append_to(self.log)
         self._end = entry.id
 
-    def _take_branch(self, entry: Entry) -> None:
+    def take_branch(self, entry: Entry) -> None:
+        """Return to the branch that an entry names; raises Refused where there is none."""
         taken = next((each for each in self.branches.newest if self.ends[each.number] == entry.parent), None)
         if taken is None:
             raise Refused(f"the journal's line {entry.id + 1} returns to a branch that no line before it has left.")
@@ -58,8 +53,12 @@ class BranchRebuilder:
 def rebuild_branches(journal: Journal) -> BranchRebuilder:
     """Return the branches as they were when the run stopped; raises Refused where a line makes no sense."""
     rebuilt = BranchRebuilder()
-    for entry in journal.entries:
-        rebuilt.apply(entry, journal.start(entry))
+    for entry, end in zip(journal.entries, journal.end_frames, strict=True):
+        start = journal.start(entry)
+        if start < end:
+            rebuilt.run(entry, start)
+        elif entry.takes_branch:
+            rebuilt.take_branch(entry)
     return rebuilt
 
 
@@ -74,7 +73,7 @@ def resume_run(session: Session, journal: Journal, *, changed: bool = False) -> 
     rebuilt, replayer = rebuild_branches(journal), _EntryReplayer(session, journal, changed=changed)
     if saved := load_checkpoint(journal, session.checkpoint()):
         session.resume(saved.checkpoint, rebuilt.log.up_to(saved.checkpoint.frame.index), saved.history)
-    for entry, end in journal.path_to(journal.branch_tip):
+    for entry, end in journal.path_to(journal.branch_tip, after=session.frame.index):
         replayer.run(entry, end)
     rebuilt.branches.newest = tuple(
         replace(each, ends_as=partial(replayer.matches, journal.entries[rebuilt.ends[each.number] - 1]))
@@ -97,8 +96,6 @@ class _EntryReplayer:
         """Run a line up to a frame, from where the session stands; raises Refused where that does not lead there."""
         journal, session = self._journal, self._session
         start, here = journal.start(entry), session.frame.index
-        if end <= here:
-            return
         log = CommandLog()
         entry.append_to(log)
         try:

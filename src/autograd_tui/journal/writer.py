@@ -22,7 +22,7 @@ from autograd_tui.journal.reader import EntryTree, Journal
 if TYPE_CHECKING:
     from autograd_tui.engine.training.checkpoint import Checkpoint
 
-CHECKPOINT_INTERVAL = 30.0  # seconds between checkpoints on disk, so that resuming runs no more than that again
+CHECKPOINT_INTERVAL = 5.0  # seconds between checkpoints on disk, so that resuming runs no more than that again
 MAX_CHECKPOINT_SHARE = 0.01  # of the run's time that they may cost
 FREE_RUN_INTERVAL = 0.25  # seconds between the lines of a free run
 
