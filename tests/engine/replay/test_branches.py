@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import product
+from unittest.mock import patch
 
 import pytest
 
@@ -10,7 +11,9 @@ from autograd_tui.core.errors import Refused
 from autograd_tui.core.frame_store import MAX_BRANCHES
 from autograd_tui.core.phase_order import Goal
 from autograd_tui.engine.open_session import open_session
+from autograd_tui.engine.replay.checkpoints import CheckpointStore
 from autograd_tui.engine.session import Session
+from autograd_tui.engine.training.trainer import Trainer
 from models_hard_to_repeat import gated, words
 from plain_loop import copied, differing, small_net
 from session_internals import as_scenario, open_with_many_checkpoints, tensors
@@ -135,3 +138,34 @@ def test_a_branch_that_ran_freely_has_no_frame_of_the_run_that_was_left_for_it()
     assert session.look(9).same(there)
     session.run("@9")
     assert session.take_divergence() is None
+
+
+@pytest.mark.parametrize("leaving", ["@2 lr=0.5 fbsz*3", "@0 lr=0.5 fbsz*50"])
+def test_a_branch_is_returned_to_from_its_last_checkpoint(leaving: str) -> None:
+    session, straight = (open_with_many_checkpoints(as_scenario(small_net), frames=5000) for _ in range(2))
+    run(straight, "fbsz*50 f")
+    run(session, f"fbsz*50 f {leaving}")
+    for branch in (1, 2, 3):  # there, back and there
+        with (
+            patch.object(Trainer, "run", autospec=True, side_effect=Trainer.run) as phases,
+            patch.object(Trainer, "iterate", autospec=True, side_effect=Trainer.iterate) as iterations,
+        ):
+            session.run(f"branch={branch}")
+        assert phases.call_count < 30
+        assert iterations.call_count == 0
+    assert session.frame.same(straight.frame)
+    assert differing(tensors(session), copied(tensors(straight))) == []
+    for index in range(0, session.newest, 7):
+        assert session.look(index).same(straight.look(index))
+    assert session.take_divergence() is None
+
+
+def test_checkpoints_of_branches_take_a_quarter_of_the_memory_at_most() -> None:
+    session = open_session("linear")
+    run(session, "fbsz")
+    checkpoint = session.checkpoint()
+    store = CheckpointStore(session._trainer, budget=9 * checkpoint.bytes)
+    for number in range(1, 6):
+        store.keep_of_branch(number, checkpoint, fork=0)
+    store.keep_of_branch(6, checkpoint, fork=4)  # it lies where the branch had not begun
+    assert [len(store.fork(0, branch=number)) for number in range(1, 7)] == [1, 1, 1, 2, 2, 1]

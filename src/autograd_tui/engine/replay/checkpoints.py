@@ -62,6 +62,8 @@ def _allowed(widest: float, quick: float, *, room: int) -> Callable[[float], flo
 
 MIN_SPACING = 0.5  # seconds of training between checkpoints, so that going back re-runs no more than that
 MAX_TIME_SHARE = 0.03  # of the run's time that checkpoints may cost
+MAX_BRANCH_SHARE = 0.25  # of the byte budget, for the last checkpoints of branches that were left
+MAX_LEFT_BRANCHES = 100  # that have one
 MAX_CHECKPOINTS = 600  # of a small model: no more than a second apart in a run of ten minutes
 
 
@@ -89,6 +91,7 @@ class CheckpointStore:
         self._gap = 0.0  # how long that should be at least, now that not all have room
         self._frames, self._seconds = 0, 0.0  # of all training, for how long a frame takes
         self._checkpoints: list[Checkpoint] = []
+        self._of_branches: dict[int, Checkpoint] = {}  # the last one of each branch that was left, by its number
         self._iteration_start: Checkpoint | None = None  # just before the last forward, beside the budget
         self._start_leads = False  # whether a forward starts there that did not raise
         self._start_restarts = 0  # of the trainer, when it was taken
@@ -115,7 +118,7 @@ class CheckpointStore:
 
     @property
     def bytes(self) -> int:
-        """The bytes of all checkpoints."""
+        """The bytes of all checkpoints, those of branches that were left aside."""
         return sum(each.bytes for each in self._checkpoints)
 
     def spend(self, seconds: float, *, frames: int = 1) -> None:
@@ -176,7 +179,9 @@ class CheckpointStore:
     def drop_from(self, index: int) -> None:
         """Drop the checkpoints of frame `index` and later: what follows them now may be no forward."""
         while len(self._checkpoints) > 1 and self._checkpoints[-1].frame.index >= index:
-            self._recycled = self._checkpoints.pop()
+            dropped = self._checkpoints.pop()
+            if all(dropped is not each for each in self._of_branches.values()):
+                self._recycled = dropped
         if self._iteration_start is not None and self._iteration_start.frame.index >= index:
             self._iteration_start = None
 
@@ -201,10 +206,22 @@ class CheckpointStore:
         candidates = [*self._checkpoints[position : position + 1], *start]
         return next((each for each in candidates if each.frame.index == index), None)
 
-    def fork(self, index: int) -> CheckpointStore:
-        """Return a store of those before frame `index` alone, to grow beside this one in the room that is left.
+    def keep_of_branch(self, number: int, checkpoint: Checkpoint | None, *, fork: int) -> None:
+        """Keep the last checkpoint of a branch that is being left, if that lies after frame `fork`.
 
-        One of the two is dropped in the end; if it is this one, `take_over` gives the other all the room.
+        Those of the branches that were left first make room for it.
+        """
+        if checkpoint is None or checkpoint.frame.index <= fork:
+            return
+        self._of_branches[number] = checkpoint
+        while self._branch_bytes > MAX_BRANCH_SHARE * self._whole or len(self._of_branches) > MAX_LEFT_BRANCHES:
+            del self._of_branches[min(self._of_branches)]
+
+    def fork(self, index: int, *, branch: int) -> CheckpointStore:
+        """Return a store of those before frame `index` and the last of a branch, to grow beside this one.
+
+        It grows in the room that is left. One of the two is dropped in the end; if it is this one, `take_over` gives
+        the other all the room.
         """
         other = copy(self)
         other._recycled = self._recycled = None
@@ -212,13 +229,20 @@ class CheckpointStore:
             other._iteration_start = None
         count = bisect_left(self._checkpoints, index, key=lambda each: each.frame.index)
         other._checkpoints = self._checkpoints[: max(count, 1)]
+        if other._checkpoints and branch in self._of_branches:
+            other._checkpoints.append(self._of_branches[branch])
         other._fixed = len(other._checkpoints)
         other._budget = self._whole - self.bytes + other.bytes
         return other
 
-    def take_over(self) -> None:
-        """Use the whole budget, now that the store that this one was forked from is gone."""
+    def take_over(self, branch: int) -> None:
+        """Use the whole budget, now that the store is gone that this one was forked from to return to a branch."""
         self._fixed, self._budget = 1, self._whole
+        self._of_branches.pop(branch, None)
+
+    @property
+    def _branch_bytes(self) -> int:
+        return sum(each.bytes for each in self._of_branches.values())
 
     def _take(self) -> Checkpoint:
         started = perf_counter()
@@ -230,7 +254,7 @@ class CheckpointStore:
 
     def _makes_room(self) -> bool:
         """Drop what is in the way of one more within the budget; return whether it fits."""
-        room = self._budget - checkpoint_size(self._trainer.state)
+        room = self._budget - checkpoint_size(self._trainer.state) - self._branch_bytes
         if room < sum(each.bytes for each in self._checkpoints[: self._fixed]):
             return False
         self._gap = 0.0

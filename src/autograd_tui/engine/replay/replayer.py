@@ -274,10 +274,13 @@ class Replayer:
         self._trainer.trace = None
         self._or_stay(move, checker)
 
-    def switch_to(self, log: CommandLog, checker: ReplayChecker, *, skipping: bool = True) -> list[Frame]:
-        """Move training to the end of another log, from the last frame that both share, and keep that log."""
+    def switch_to(self, log: CommandLog, checker: ReplayChecker, *, branch: int, skipping: bool = True) -> list[Frame]:
+        """Move training to the end of the log of a branch, and keep that log.
+
+        It runs again from the branch's last checkpoint, where that is kept, else from the last frame that both share.
+        """
         shared = self.log.shared_with(log)
-        other = Replayer(self._trainer, self.checkpoints.fork(shared))
+        other = Replayer(self._trainer, self.checkpoints.fork(shared, branch=branch))
         other.log = log
         from_here = self._trainer.frame.index <= shared
 
@@ -286,7 +289,7 @@ class Replayer:
 
         frames = self._or_stay(move, checker)
         self.log, self.checkpoints = log, other.checkpoints
-        self.checkpoints.take_over()
+        self.checkpoints.take_over(branch)
         return frames
 
     def undo_half_phase(self, frame: Frame) -> None:

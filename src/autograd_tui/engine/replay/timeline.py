@@ -222,14 +222,14 @@ class Timeline:
         """Move training to the end of a branch, the present one from now on; what is ahead becomes a branch itself."""
         branch = self.branches.get(number)
         shared = self.replayer.log.shared_with(branch.log)
-        left_log, left_history = self.replayer.log, self.history
+        left_log, left_history, left_checkpoint = self.replayer.log, self.history, self.replayer.checkpoints.newest
         checker, history = self._checker_of(branch, shared)
-        frames = self.replayer.switch_to(branch.log.copy(), checker, skipping=branch.history is not None)
+        frames = self.replayer.switch_to(branch.log.copy(), checker, branch=number, skipping=branch.history is not None)
         if checker.divergence is None and branch.ends_as is not None and not branch.ends_as(self.trainer.frame):
             checker.divergence = Divergence(self.trainer.frame.index, "numbers")
             self.replayer.note_divergence(checker)
         self.branches.remove(branch)
-        self._leave(left_log, left_history, fork=shared)
+        self._leave(left_log, left_history, left_checkpoint, fork=shared)
         if self.observer is not None:
             self.observer.on_branch_taken(number, self.trainer.frame)
         self.history = history
@@ -248,7 +248,8 @@ class Timeline:
         """Make what is ahead of `frame`, from which another command has just run, a branch."""
         if self.newest == frame.index:
             return
-        self._leave(self.replayer.log.copy(), self.history.copy(), fork=frame.index)
+        newest = self.replayer.checkpoints.newest
+        self._leave(self.replayer.log.copy(), self.history.copy(), newest, fork=frame.index)
         self.replayer.truncate_after(frame.index)
         self.history.truncate_after(frame.index)
         self._truncate_after(frame.index)
@@ -261,9 +262,13 @@ class Timeline:
         self.watcher.truncate_after(index)
         self._recomputed = {}
 
-    def _leave(self, log: CommandLog, history: History, *, fork: int) -> None:
+    def _leave(self, log: CommandLog, history: History, newest: Checkpoint | None, *, fork: int) -> None:
+        """Make a log a branch; its newest checkpoint is kept for who returns to it."""
         branch = self.branches.leave(log, history, fork=fork)
-        if branch is not None and self.observer is not None:
+        if branch is None:
+            return
+        self.replayer.checkpoints.keep_of_branch(branch.number, newest, fork=fork)
+        if self.observer is not None:
             self.observer.on_branch_left(branch.number, branch.loss)
 
     def _checker_of(self, branch: Branch, shared: int) -> tuple[ReplayChecker, History]:
