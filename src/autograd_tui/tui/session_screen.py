@@ -21,10 +21,14 @@ from autograd_tui.tui.panels.surface import SurfacePanel
 from autograd_tui.tui.rendering import CachedRows, SizedScreen
 from autograd_tui.tui.requests import MAX_WAITING, Request, ScreenAction
 from autograd_tui.tui.screen_state import PATIENCE, Note, ScreenState, View
+from autograd_tui.tui.terminal import ReadableApp
 from autograd_tui.tui.trace_screen import TraceScreen
 from autograd_tui.tui.trainer_status import Update
 from autograd_tui.tui.trainer_thread import TrainerThread
 
+MAX_BYTES_PER_SECOND = 7_000  # that frames of a run may cost, so that it can be watched over a slow line
+MAX_PAUSE = 1.0  # seconds between two frames, whatever they cost
+CATCH_UP_SECONDS = 0.05  # between two looks at a terminal that is behind
 MAX_PRINTED_LINES = 200  # of what a model prints, on the screen
 PRINT_SECONDS = 0.1  # between two looks at it: a model may print thousands of lines
 NO_ROOM = Note("the loss is measured, but there is no room for it here: a larger terminal shows it", "warn")
@@ -52,6 +56,9 @@ class SessionScreen(SizedScreen, CachedRows):
         self._clock: Timer | None = None
         self._frame_of_surface: int | None = None  # of the one that was asked for last, once it is measured
         self._reads_output = False  # in a moment
+        self._drawn_of_run = (-MAX_PAUSE, 0)  # when a frame of a run was drawn last, and the bytes sent before it
+        self._next_of_run: Timer | None = None  # draws the next one, where that has to wait
+        self._waiting_update: Update | None = None  # that it will show, the newest
 
     class Failed(Message):
         """The session could not be opened, or met a bug of ours."""
@@ -110,6 +117,11 @@ class SessionScreen(SizedScreen, CachedRows):
         self.draw()
 
     def _take(self, update: Update) -> None:
+        is_sample = update.goes_on and update.request is None and not (update.refused or update.warning)
+        if is_sample and self._waits_for_terminal():
+            self._waiting_update = update
+            return
+        self._waiting_update = None
         self.state.take(update)
         if self.trace_screen is not None:
             self.trace_screen.take(update)
@@ -124,7 +136,31 @@ class SessionScreen(SizedScreen, CachedRows):
 
     def _show_pictures(self, pictures: tuple[Picture, ...]) -> None:
         self.state.change(pictures=pictures)
-        self.draw()
+        if self.trainer.status.run is None or not self._waits_for_terminal():
+            self.draw()
+
+    def _waits_for_terminal(self) -> bool:
+        """Return whether the next frame of a run has to wait; it will be drawn then, and those in between never."""
+        app = self.app
+        assert isinstance(app, ReadableApp)
+        drawn, sent = self._drawn_of_run
+        seconds = 0.0
+        if self.trainer.speed is None:
+            seconds = drawn + min((app.bytes_sent - sent) / MAX_BYTES_PER_SECOND, MAX_PAUSE) - monotonic()
+        if app.terminal_is_behind:
+            seconds = max(seconds, CATCH_UP_SECONDS)
+        if seconds <= 0:
+            self._drawn_of_run = monotonic(), app.bytes_sent
+        elif self._next_of_run is None:
+            self._next_of_run = self.set_timer(seconds, self._draw_next_of_run)
+        return seconds > 0
+
+    def _draw_next_of_run(self) -> None:
+        self._next_of_run = None
+        if self._waiting_update is not None:
+            self._take(self._waiting_update)
+        elif not self._waits_for_terminal():
+            self.draw()
 
     def show_frame(self, frame: Frame) -> None:
         """Show a frame, which may be the one where training stands."""

@@ -110,6 +110,16 @@ class ReadableApp(App[int]):
             self.register_theme(usual)
         self.stylesheet.set_variables(self.get_css_variables())
 
+    @property
+    def bytes_sent(self) -> int:
+        """How many bytes were sent to the terminal; 0 where there is none, or nobody counts."""
+        return getattr(self._driver, "bytes_sent", 0)
+
+    @property
+    def terminal_is_behind(self) -> bool:
+        """Whether the terminal has not taken all that was sent."""
+        return getattr(self._driver, "is_behind", False)
+
     def watch_ascii_only(self) -> None:
         """Draw everything anew."""
         self._ascii.enabled = self.ascii_only

@@ -12,7 +12,7 @@ import termios
 from codecs import getincrementaldecoder
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from textual import constants, events
 from textual._xterm_parser import XTermParser  # private, but there is no other that knows the names of keys
@@ -44,6 +44,28 @@ _PART = re.compile(
     |(?P<broken>\x1b(?:\[[ -?]*|O|[]P_^X][^\x1b\x07]*)?)""",
     re.VERBOSE | re.DOTALL,
 )
+
+
+class CountedFile:
+    """The terminal's file as the thread that writes uses it; counts the writes that the terminal has taken."""
+
+    def __init__(self, file: IO[str]) -> None:
+        self._file = file
+        self._written = self.arrived = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+    def write(self, text: str) -> int:
+        """Write, which may wait for the terminal."""
+        count = self._file.write(text)
+        self._written += 1
+        return count
+
+    def flush(self) -> None:
+        """Write what is left, and take note that all has arrived."""
+        self._file.flush()
+        self.arrived = self._written
 
 
 class TerminalInput:
@@ -130,6 +152,11 @@ class TerminalDriver(LinuxDriver):
     ) -> None:
         super().__init__(app, debug=debug, mouse=mouse, size=size)
         self._cells = ScreenCells()
+        self.bytes_sent = 0  # on their way to the terminal, or there
+        self._writes = 0  # that were handed to the thread that writes
+        assert self._file is not None
+        self._counted = CountedFile(self._file)
+        self._file = self._counted  # type: ignore[assignment]  # Textual names the class of sys.__stderr__
         self._size = size or self._get_terminal_size()
         self._modes: list[Any] = []  # the terminal's own, while the screen is open
         self._posted = 0  # keys and clicks, of which the app counts those that it has taken
@@ -157,7 +184,15 @@ class TerminalDriver(LinuxDriver):
     def write(self, data: str) -> None:
         """Write to the terminal, in few bytes; nothing while it is lent."""
         if self._on_continued is None:
-            super().write(self._cells.changes(data))
+            changes = self._cells.changes(data)
+            self._writes += 1
+            self.bytes_sent += len(changes.encode(errors="replace"))
+            super().write(changes)
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether the terminal has not taken all that was written."""
+        return self._counted.arrived < self._writes
 
     def forget_cells(self) -> None:
         """Write whole what is written next: the terminal may show something else than was written."""
