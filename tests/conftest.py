@@ -13,6 +13,8 @@ import torch
 from hypothesis import settings
 
 import suite_options
+from forked_scripts import fork_scripts
+from forked_scripts import started_anew as started_anew  # for tests of the start itself
 from led_scripts import lead as lead  # for those of scripts
 from program import run as run  # a fixture for all tests
 
@@ -26,6 +28,8 @@ os.environ["XDG_STATE_HOME"] = _state.name
 os.environ["TORCH_HOME"] = os.path.join(_state.name, "torch")
 # In those programs, threads that wait for work leave the cores to other tests.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+fork_scripts()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -153,8 +153,11 @@ def test_no_two_files_have_one_name() -> None:
 
 
 FRESH = """
-import json, sys
+import contextlib, json, sys
 import autograd_tui, autograd_tui.cli
+for word in ("--help", "--version", "sessions"):
+    with contextlib.suppress(SystemExit):
+        autograd_tui.cli.main([word])
 first = sorted(sys.modules)
 autograd_tui.cli.main(["linear", "--headless", "--do", "fbsz", "--json"])
 print(json.dumps([first, sorted(sys.modules)]), file=sys.stderr)
@@ -163,7 +166,7 @@ print(json.dumps([first, sorted(sys.modules)]), file=sys.stderr)
 
 @pytest.fixture(scope="module")
 def modules() -> tuple[set[str], set[str]]:
-    """Give what a fresh interpreter has after importing the command line, and after running the line headless."""
+    """Give what a fresh interpreter has after help and the list of runs, and after running the line headless."""
     done = subprocess.run([sys.executable, "-c", FRESH], capture_output=True, text=True, check=True)
     first, then = json.loads(done.stderr.splitlines()[-1])
     return set(first), set(then)

@@ -251,3 +251,7 @@ def test_of_several_points_in_an_iteration_the_last_can_be_taken() -> None:
         (2, 0.4),
         (4, 0.6),
     ]
+    series.append(5, 4, 0.9)
+    assert list(series.last_of_iterations(whole=True).values) == [0.7, 0.4, 0.6]  # the newest is not over
+    series.append(6, 4, 0.8)
+    assert list(series.last_of_iterations(whole=True).values) == [0.7, 0.4, 0.6, 0.8]

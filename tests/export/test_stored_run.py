@@ -15,7 +15,7 @@ from autograd_tui.core.errors import Refused
 from autograd_tui.core.frame import Frame
 from autograd_tui.core.history import History
 from autograd_tui.core.run_config import RunConfig
-from autograd_tui.core.session_protocol import SessionInfo
+from autograd_tui.core.session_protocol import SessionInfo, StoredFramesSession
 from autograd_tui.export.stored_run import StoredRun, export_from_session, export_stored
 from autograd_tui.journal.frame_stream import frames_path
 from autograd_tui.journal.writer import JournalWriter
@@ -30,15 +30,13 @@ ABOUT = SessionInfo(
 )
 
 
-class Stored:
-    """What an exporter takes of a session."""
-
+class Stored(StoredFramesSession):
     def __init__(self, frames: list[Frame], *, newest: int | None = None) -> None:
-        self.about, self.history, self._frames = ABOUT, history_of(frames), frames
+        self.about, self.history, self._stored = ABOUT, history_of(frames), frames
         self.newest = frames[-1].index if newest is None else newest
 
     def stored_frames(self) -> list[Frame]:
-        return self._frames
+        return self._stored
 
 
 def export(session: Stored, path: Path) -> str:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
 from autograd_tui.engine.open_session import open_session
-from autograd_tui.journal.interrupted import interrupted_run
+from autograd_tui.journal.interrupted import interrupted_run, journal_summaries, journal_summary
 from autograd_tui.journal.paths import list_journals, new_journal_paths
 from autograd_tui.journal.writer import JournalWriter
 
@@ -120,3 +121,14 @@ def test_a_journal_without_a_line_yet_is_no_run_to_resume() -> None:
     path = ran(LONG, when=100)
     path.with_name("later.journal").touch()
     assert list_journals() == [path]
+
+
+def test_many_runs_are_listed_with_one_look_into_their_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = [ran(SHORT, when=when) for when in range(4)]
+    for path in paths[1:]:
+        path.with_name(f"{path.name}.frames").write_bytes(b'{"autograd-tui frames": 2}')
+    rows = [journal_summary(path) for path in paths]
+    listing = Mock(side_effect=os.listdir)
+    monkeypatch.setattr(os, "listdir", listing)
+    assert list(journal_summaries(paths)) == rows
+    listing.assert_called_once_with(paths[0].parent)

@@ -329,7 +329,7 @@ def draw(following: FollowedSession, frame: Frame, rng: random.Random) -> None:
     layers = Layers.of(frame.params.layout.names)
     group = rng.choice(list(layers.groups))
     cursor = rng.choice([None, ViewRow(group), ViewRow(group, layers.groups[group][0])])
-    if cursor is not None and cursor.place is None and layers.alone(group):
+    if cursor is not None and cursor.parameter is None and layers.alone(group):
         cursor = ViewRow(group, layers.groups[group][0])
     column = rng.choice(["model", "name", "values", "params", "grad", "update", "state", "spread", "tensors"])
     view = TableView(cursor, frozenset(rng.choice([(), (group,)])), column, asked=True)

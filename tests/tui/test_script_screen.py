@@ -9,11 +9,13 @@ import pytest
 
 from app_screen import running
 from autograd_tui.core.command import parse
+from autograd_tui.core.frame import Frame
 from autograd_tui.core.session_protocol import SCRIPTED
 from autograd_tui.core.watchpoint import FiredWatchpoint
 from autograd_tui.text.batch_table import batch_lines
 from autograd_tui.text.styled_text import plain
 from autograd_tui.tui.app import AutogradApp
+from autograd_tui.tui.panels.loss import LossPanel
 from autograd_tui.tui.panels.text_panels import wrapped_sentences
 from autograd_tui.tui.panels.trace_panels import SourcePanel
 from handmade_scripts import ABOUT, SCENES, HeldScript, gan
@@ -23,8 +25,8 @@ from handmade_traces import line_backward
 SIZES = [(200, 60), (120, 40), (80, 24), (60, 15)]
 
 
-def script_app(scene: str) -> AutogradApp:
-    session = HeldScript(SCENES[scene]())
+def script_app(scene: str | list[Frame]) -> AutogradApp:
+    session = HeldScript(SCENES[scene]() if isinstance(scene, str) else scene)
     return AutogradApp(lambda _: session, parse(""), title="train.py", can=SCRIPTED)
 
 
@@ -55,6 +57,19 @@ async def test_the_variable_of_the_optimizer_is_named_where_there_is_room() -> N
         await shown.press("left")
         assert "▌FORWARD▐" in shown.text("PhasesPanel")
         assert "errG is 0.8312" in shown.text("ExplanationPanel")
+
+
+async def test_of_several_losses_it_is_said_which_one_is_drawn_and_which_one_the_number_is() -> None:
+    several: dict[str, Any] = {
+        "has_several_losses": True,
+        "loss_call": "errD_fake.backward",
+        "last_loss_call": "errG.backward",
+    }
+    frames = [replace(each, script=replace(each.script, **several)) for each in gan() if each.script is not None]
+    async with running(script_app(frames), (120, 40)) as shown:
+        await shown.press(*["space"] * 5)
+        assert str(shown.app.main.query_one(LossPanel).border_title).startswith("Loss errG")
+        assert "errD_fake 0.6544  fresh" in shown.text("LossPanel")
 
 
 REFUSED = {

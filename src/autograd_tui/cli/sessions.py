@@ -69,11 +69,11 @@ def _unlink(path: Path) -> None:
 
 
 def _list(paths: list[Path]) -> None:
-    from autograd_tui.journal.interrupted import SUMMARY_HEADER, journal_summary
+    from autograd_tui.journal.interrupted import SUMMARY_HEADER, journal_summaries
 
     if not paths:
         print_lines("no run is kept yet.", file=sys.stderr)
         return
     print_lines(SUMMARY_HEADER)
-    for path in paths:
-        print_lines(journal_summary(path))
+    for row in journal_summaries(paths):
+        print_lines(row)

@@ -57,7 +57,10 @@ what has been run before; each has a --help of its own."""
     )
     training = parser.add_argument_group("training")
     training.add_argument("--seed", type=int, default=0, help="of all random numbers (default 0)")
-    training.add_argument("--device", help="cpu, cuda, cuda:1, mps, ... (default: the accelerator where there is one)")
+    training.add_argument(
+        "--device",
+        help="auto (the accelerator where there is one), cpu, cuda, cuda:1, mps or xpu (default: the scenario's)",
+    )
     training.add_argument("--threads", type=int, help="that PyTorch may use on the CPU")
     training.add_argument("--optimizer", help="any of torch.optim by name: adam, or sgd,momentum=0.9,nesterov=true")
     training.add_argument("--lr", type=float, help="learning rate")

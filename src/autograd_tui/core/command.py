@@ -10,7 +10,7 @@ from enum import StrEnum
 from itertools import accumulate
 from typing import Any
 
-from autograd_tui.core.errors import UnknownCommand
+from autograd_tui.core.errors import Refused, UnknownCommand
 from autograd_tui.core.optimizer_spec import OptimizerSpec, format_number, parse_number
 
 MAX_COMMANDS = 10**12  # that one line of words may ask for
@@ -144,6 +144,13 @@ class Commands(Sequence[Command]):
 
     def __repr__(self) -> str:
         return f"Commands({self._blocks!r}, times={self._times})"
+
+
+def frame_before(index: int, times: int = 1) -> int:
+    """Return the frame that so many undos at frame `index` lead to; raises Refused at frame 0."""
+    if not index:
+        raise Refused("there is nothing to undo: this is frame 0.")
+    return max(index - times, 0)
 
 
 def can_be_spelled(name: str) -> bool:

@@ -103,12 +103,19 @@ class Series:
         columns = (self.indices[start:end], self.iterations[start:end], self.values[start:end])
         return Series(self.capacity, self.bucket, *columns)
 
-    def last_of_iterations(self) -> Series:
-        """Return a series of the newest point of each iteration: a script may measure several losses in one."""
+    def last_of_iterations(self, *, whole: bool = False) -> Series:
+        """Return a series of the newest point of each iteration: a script may measure several losses in one.
+
+        whole: without the newest iteration, where that has had fewer of them than the one before.
+        """
         last = Series(self.capacity, self.bucket)
         for position, iteration in enumerate(self.iterations):
             if iteration not in self.iterations[position + 1 : position + 2]:
                 last.append(self.indices[position], iteration, self.values[position])
+        if whole and len(last) > 1:
+            newest, before = (self.iterations.count(last.iterations[position]) for position in (-1, -2))
+            if newest < before:
+                last.truncate_after(last.indices[-2])
         return last
 
     def share_since(self, other: Series) -> float:

@@ -8,6 +8,7 @@ from math import hypot, isfinite
 from typing import Literal
 
 from autograd_tui.core.history import Path
+from autograd_tui.core.run_observer import Progress
 
 ROWS, COLUMNS = 48, 64  # of the grid on which the loss of a model with two values is measured
 
@@ -75,7 +76,7 @@ class LossSurface:
         """Where the loss is lowest: at the quadratic's lowest point, or else at the lowest point that was measured."""
         if self.quadratic is not None:
             return self.quadratic.x, self.quadratic.y
-        finite = [(loss, place) for place, loss in enumerate(self.losses) if isfinite(loss)]
+        finite = [(loss, index) for index, loss in enumerate(self.losses) if isfinite(loss)]
         if not finite:
             return None
         row, column = divmod(min(finite)[1], self.columns)
@@ -84,9 +85,9 @@ class LossSurface:
         return x[0] + (x[1] - x[0]) * across, y[0] + (y[1] - y[0]) * up
 
 
-def given_up_sentence(done: int, of: int, *, is_complete: bool) -> str:
-    """Return what is said where a surface is measured no further. `done` of `of`: the points of its present grid."""
-    points = f"{done:,} of {of:,} points"
+def given_up_sentence(progress: Progress, *, is_complete: bool) -> str:
+    """Return what is said where a surface is measured no further. `progress`: in its present grid."""
+    points = f"{progress.done:,} of {progress.of:,} points"
     if is_complete:
         return f"the surface stays as it is: {points} of its next, finer grid are measured."
     return f"the surface was given up after {points}."

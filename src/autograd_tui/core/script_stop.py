@@ -28,5 +28,8 @@ class ScriptStop:
     rates_before: tuple[float, ...] = ()  # of each group, before a scheduler stepped
     moved_by_hand: tuple[str, ...] = ()  # parameters that changed since the stop before, by no optimizer's step
     cleared_by_hand: tuple[str, ...] = ()  # parameters whose gradients went since the stop before, by no zero_grad
+    has_several_losses: bool = False  # whether an iteration calls backward in several lines
+    loss_call: str = ""  # where it does: the call of the newest loss, "errG.backward"
+    last_loss_call: str = ""  # the call that is the last one of each iteration, where that is always the same
     at_end: bool = False  # whether this was read at the script's end, after a free run, and not at once
     output_muted: bool = False  # whether the script has come here a second time, without printing again

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 from autograd_tui.core.command import Command
@@ -19,10 +20,13 @@ from autograd_tui.core.picture import Picture
 from autograd_tui.core.replay_check import Divergence
 from autograd_tui.core.run_config import DEFAULT_MEMORY, RunConfig
 from autograd_tui.core.run_observer import Progress, ProgressCallback, RunObserver
+from autograd_tui.core.script_repro import ScriptRepro
 from autograd_tui.core.tensor_stats import Inspection
 from autograd_tui.core.terminal_text import quoted
 from autograd_tui.core.trace import Trace
 from autograd_tui.core.watchpoint import FiredWatchpoint, Watchpoint
+
+NO_REPRO = "a repro of a script is written where that is held: frames that are stored are not enough for it."
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,7 +266,6 @@ class ReadOnlySession:
         return self.frame.index
 
     def look(self, index: int) -> Frame:
-        """Return the only frame."""
         return self.frame
 
     def look_alike(self, index: int, by: int) -> Frame | None:
@@ -339,6 +342,10 @@ class StoredFramesSession(ReadOnlySession):
     def stored_frames(self) -> list[Frame]:
         """Return the frames that have come and are still stored, oldest first."""
         return self._store.frames()
+
+    def write_repro(self, path: Path) -> ScriptRepro:
+        """Write the tensors of the last forward into a new file, and return the script beside it; raises Refused."""
+        raise Refused(NO_REPRO)
 
     def nearest(self, index: int, by: int) -> int:
         """Return the index of the stored frame nearest to `index`, at or after it (`by` 1) or at or before it (-1)."""

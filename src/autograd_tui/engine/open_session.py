@@ -21,6 +21,7 @@ from autograd_tui.core.session_protocol import SessionInfo
 from autograd_tui.engine.replay.checkpoints import CheckpointStore
 from autograd_tui.engine.session import Session
 from autograd_tui.engine.tracing.phase_tracer import PhaseTracer
+from autograd_tui.engine.training.accelerator import choose_device
 from autograd_tui.engine.training.global_state import GlobalState, HostRng
 from autograd_tui.engine.training.optimizers import override_spec
 from autograd_tui.engine.training.scenario import Options, Parts, Scenario, flag
@@ -262,25 +263,6 @@ class _Hashes:
         if self._files:
             self._thread.join()
         return self._hashes
-
-
-def choose_device(requested: str | None) -> str:
-    """Return the device that is asked for, else the accelerator where there is one, else "cpu"."""
-    accelerator = torch.accelerator.current_accelerator(check_available=True)
-    if requested is None:
-        return "cpu" if accelerator is None else accelerator.type
-    try:
-        device = torch.device(requested)
-    except RuntimeError:
-        raise Refused(f'"{requested}" is no device: use cpu, or cuda, cuda:1, mps, xpu where there is one.') from None
-    if device.type == "cpu" and device.index:
-        raise Refused(f"there is no {requested}: all of the CPU is one device, cpu.")
-    if device.type != "cpu" and (accelerator is None or accelerator.type != device.type):
-        available = "cpu" if accelerator is None else f"cpu and {accelerator.type}"
-        raise Refused(f"there is no {device.type} device here: this machine has {available}.")
-    if device.type != "cpu" and (device.index or 0) >= torch.accelerator.device_count():
-        raise Refused(f"there is no {requested}: this machine has {torch.accelerator.device_count()} of them.")
-    return str(device)
 
 
 def _build(scenario: Scenario, options: Options) -> Parts:

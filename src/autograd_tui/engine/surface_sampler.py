@@ -91,7 +91,7 @@ class SurfaceSampler:
             wanted.finished = True
         else:
             self._slice, self._off = None, True
-        return given_up_sentence(wanted.progress.done, wanted.progress.of, is_complete=wanted.complete)
+        return given_up_sentence(wanted.progress, is_complete=wanted.complete)
 
     def so_far(self, *, newest: int, branch: Branch | None) -> LossSurface | None:
         """Return what there is, with where training stands on it.

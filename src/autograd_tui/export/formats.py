@@ -73,12 +73,10 @@ class FrameReplay:
 
     @property
     def about(self) -> SessionInfo:
-        """What does not change in the run."""
         return self.session.about
 
     @property
     def newest(self) -> int:
-        """The index of the last frame."""
         return len(self.log)
 
     @property
@@ -94,7 +92,6 @@ class FrameReplay:
         return self.session.pictures(stopped=self.stopped)
 
     def sample(self, limit: int) -> tuple[list[int], str]:
-        """Return the indices of so many frames to draw, and a sentence on what is left out, or ""."""
         from autograd_tui.export.html_page import sample_frames, sampling_note
 
         sample = sample_frames(self.log, limit=limit)

@@ -11,14 +11,13 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol, runtime_checkable
 
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.files import new_file
-from autograd_tui.core.frame import Frame, TorchError
+from autograd_tui.core.frame import TorchError
 from autograd_tui.core.run_config import RunConfig
 from autograd_tui.core.script_repro import ScriptRepro
-from autograd_tui.core.session_protocol import SessionInfo
+from autograd_tui.core.session_protocol import StoredFramesSession
 from autograd_tui.export.formats import ProtectedFiles, check_output, checked_script, output_paths
 from autograd_tui.export.script_phases import comment
 from autograd_tui.export.template import fill_section
@@ -29,22 +28,8 @@ POLL_SECONDS = 0.05
 MAX_REASON_LENGTH = 200  # characters of what it has raised
 
 
-@runtime_checkable
-class ReproSession(Protocol):
-    """A session of a script that can write a forward of it."""
-
-    about: SessionInfo
-
-    @property
-    def frame(self) -> Frame:
-        """The frame where the script is held."""
-
-    def write_repro(self, path: Path) -> ScriptRepro:
-        """Write the tensors of the last forward into a new file, and return the script beside it; raises Refused."""
-
-
 def export_script_repro(
-    path: Path, session: ReproSession, *, sources: ProtectedFiles, stopped: Callable[[], bool] = lambda: False
+    path: Path, session: StoredFramesSession, *, sources: ProtectedFiles, stopped: Callable[[], bool] = lambda: False
 ) -> str:
     """Write the forward of where a script is held, and a script beside it, once that has given the same loss.
 

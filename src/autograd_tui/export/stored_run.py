@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.files import working_folder
 from autograd_tui.core.frame import Frame
 from autograd_tui.core.history import History, Series
 from autograd_tui.core.picture import Picture
-from autograd_tui.core.session_protocol import SessionInfo
+from autograd_tui.core.session_protocol import NO_REPRO, SessionInfo, StoredFramesSession
 from autograd_tui.export.formats import (
     PictureOptions,
     check_format,
@@ -20,24 +19,7 @@ from autograd_tui.export.formats import (
     protected_files,
     write_run,
 )
-from autograd_tui.export.repro_of_script import ReproSession, export_script_repro
-
-
-class StoringSession(Protocol):
-    """A session of a script, or one that follows it."""
-
-    about: SessionInfo
-
-    @property
-    def history(self) -> History:
-        """What plots need, up to the last frame."""
-
-    @property
-    def newest(self) -> int:
-        """The index of the last frame."""
-
-    def stored_frames(self) -> Sequence[Frame]:
-        """Return the frames that are stored, oldest first."""
+from autograd_tui.export.repro_of_script import export_script_repro
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,9 +93,7 @@ def export_stored(
     if path.suffix == ".py":
         raise Refused(f"there is nothing to write as .py: {run.about.config.scenario} is the script, and your own.")
     if path.suffix == ".pt":
-        raise Refused(
-            "a repro of a script is written where that is held: frames that are stored are not enough for it."
-        )
+        raise Refused(NO_REPRO)
     sources = protected_files(run.about.config, journal)
     missing = write_run(path, run, options=options, overwrite=overwrite, sources=sources)
     note = "" if path.suffix == ".svg" else run.note
@@ -122,7 +102,7 @@ def export_stored(
 
 def export_from_session(
     path: Path,
-    session: StoringSession,
+    session: StoredFramesSession,
     stopped: Callable[[], bool],
     *,
     folder: str | None = None,
@@ -134,7 +114,7 @@ def export_from_session(
     Raises Refused, also where it is `stopped`, with nothing written.
     """
     path, target = new_output(path, folder or working_folder(), numbered=numbered)
-    if path.suffix == ".pt" and isinstance(session, ReproSession):
+    if path.suffix == ".pt":
         sources = protected_files(session.about.config, None)
         return f"written: {path}; {export_script_repro(target, session, sources=sources, stopped=stopped)}"
     stored = session.stored_frames()

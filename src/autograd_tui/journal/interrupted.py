@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime
-from itertools import islice
+from itertools import groupby, islice
 from pathlib import Path
 
 from autograd_tui.core.errors import Refused
@@ -19,11 +20,22 @@ MAX_NAME_LENGTH = 40  # characters of a script's command line
 SUMMARY_HEADER = f"{'begun':<16}  {'scenario':<14}  {'frames':>9}  {'last loss':>11}  {'size':>8}  journal"
 
 
-def journal_summary(path: Path) -> str:
-    """Return a row of when a run began, of what, how long it is, its last loss, and the bytes that it takes."""
+def journal_summaries(paths: Iterable[Path]) -> Iterator[str]:
+    """Yield a row for each journal, as `journal_summary` does; each folder is listed once. Raises OSError."""
+    for folder, journals in groupby(paths, key=lambda path: path.parent):
+        listing = sorted(os.listdir(folder))
+        for path in journals:
+            yield journal_summary(path, listing=listing)
+
+
+def journal_summary(path: Path, *, listing: Sequence[str] | None = None) -> str:
+    """Return a row of when a run began, of what, how long it is, its last loss, and the bytes that it takes.
+
+    listing: as in `companion_files`.
+    """
     try:
         journal = read_journal(path)
-        size = sum(each.lstat().st_size for each in (path, *companion_files(path)))
+        size = sum(each.lstat().st_size for each in (path, *companion_files(path, listing=listing)))
     except Refused as error:
         return f"{'?':<16}  {error}"
     except OSError as error:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime
-from itertools import chain, count
+from itertools import chain, count, islice, takewhile
 from pathlib import Path
 
 from platformdirs import user_state_path
@@ -77,15 +78,18 @@ def _is_private(status: os.stat_result) -> bool:
     return status.st_uid == os.getuid() and not status.st_mode & 0o022
 
 
-def companion_files(path: Path) -> list[Path]:
+def companion_files(path: Path, *, listing: Sequence[str] | None = None) -> list[Path]:
     """Return the files beside a journal that this program wrote for it: drawn frames, tensors, damaged copies.
 
     They are known by name, kind and beginning; links and other people's files are not among them. Raises OSError.
+    listing: the sorted names in the journal's folder, for who asks about many journals there; read where it is None.
     """
-    names = (name for name in os.listdir(path.parent) if name.startswith(path.name))
-    return sorted(
-        path.with_name(name) for name in names if _is_companion(path.with_name(name), name.removeprefix(path.name))
-    )
+    names = sorted(os.listdir(path.parent)) if listing is None else listing
+    behind = islice(names, bisect_right(names, path.name), None)
+    beside = takewhile(lambda name: name.startswith(path.name), behind)
+    return [
+        path.with_name(name) for name in beside if _is_companion(path.with_name(name), name.removeprefix(path.name))
+    ]
 
 
 def remove_unfinished(path: Path) -> None:

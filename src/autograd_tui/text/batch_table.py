@@ -132,8 +132,8 @@ def _summary_lines(frame: Frame, about: SessionInfo, width: int) -> list[Line]:
     named = zip(about.names, (frame.inputs, frame.targets, frame.prediction), strict=True)
     rows = [(name, row) for name, row in named if row is not None]
     if not rows:
-        said = "it is not known here" if frame.script else "this scenario does not say"
-        return [[(f"{said} what {'the' if frame.script else 'its'} batch holds", "dim")]]
+        beginning = "it is not known here" if frame.script else "this scenario does not say"
+        return [[(f"{beginning} what {'the' if frame.script else 'its'} batch holds", "dim")]]
     name_width = max(map(len, about.names)) if knows_first_batch(frame) else max(len(name) for name, _ in rows)
     shapes = ["x".join(map(str, row.shape)) or "scalar" for _, row in rows]
     lines: list[Line] = []

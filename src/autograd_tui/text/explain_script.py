@@ -76,8 +76,13 @@ def _forward(frame: Frame, stop: ScriptStop) -> list[str]:
 
 def loss_name(stop: ScriptStop) -> str:
     """Return what the script calls the loss that it calls backward on, "the loss" where that has no plain name."""
-    found = _LOSS.fullmatch(stop.call) if stop.library is None else None
-    return found[1] or found[2] if found else "the loss"
+    return (name_in(stop.call) if stop.library is None else "") or "the loss"
+
+
+def name_in(call: str) -> str:
+    """Return the name of the loss that a call of backward names; "" where it names none."""
+    found = _LOSS.fullmatch(call)
+    return found[1] or found[2] if found else ""
 
 
 _LOSS = re.compile(r"(?:\w+\.)*scale\((\w+)\)\.backward|([\w.]+)\.backward")

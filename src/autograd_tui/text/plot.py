@@ -192,8 +192,8 @@ class _Cells:
             if 0 <= each < self._scale.rows and column >= 0:
                 room = self._cells[each][max(column - 1, 0) : column + len(text) + 1]
                 if all(character == " " for character, _ in room):
-                    for place, character in enumerate(text):
-                        self.put(each, column + place, character, "dim")
+                    for index, character in enumerate(text):
+                        self.put(each, column + index, character, "dim")
                     return
 
     def mark_unplaced(self, curve: Curve, placed: set[int]) -> None:

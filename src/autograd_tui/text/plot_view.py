@@ -231,8 +231,8 @@ def parse_plot(text: str, view: PlotView, frame: Frame, metrics: Sequence[str] =
 def _smoothing(text: str) -> float:
     value = 0.0 if text == "off" else parse_float(text)
     if value is None or not 0 <= value < 1:
-        said = f'"{clipped(text)}"' if text else "nothing"
-        raise UnknownCommand(f"smooth takes a number from 0 to below 1, as in smooth 0.9, or off, not {said}.")
+        argument = f'"{clipped(text)}"' if text else "nothing"
+        raise UnknownCommand(f"smooth takes a number from 0 to below 1, as in smooth 0.9, or off, not {argument}.")
     return value
 
 

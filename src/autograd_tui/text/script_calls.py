@@ -47,8 +47,8 @@ def _with(kinds: tuple[str, ...], kind: str, *, behind: str | None = None) -> tu
     """Insert a kind behind another one, or where most loops have it; a loop may begin with zero_grad."""
     order = ("zero_grad", *USUAL_ORDER[:-1]) if kinds[:1] == ("zero_grad",) else USUAL_ORDER
     earlier = [each for each in kinds if order.index(each) < order.index(kind)]
-    place = max(map(kinds.index, earlier if behind is None else [behind]), default=-1) + 1
-    return (*kinds[:place], kind, *kinds[place:])
+    index = max(map(kinds.index, earlier if behind is None else [behind]), default=-1) + 1
+    return (*kinds[:index], kind, *kinds[index:])
 
 
 def call_rows(frame: Frame, stop: ScriptStop, seen: tuple[str, ...], width: int, numbers: dict[str, str]) -> list[Line]:
@@ -70,8 +70,8 @@ def cut_call_rows(
         names, below = _call_rows(frame, stop, kinds[first:end], width - (end < len(kinds)), numbers, more=first > 0)
         if length(names) + (end < len(kinds)) <= width or end - first == 1:
             return [[*names, ("…", "dim")] if end < len(kinds) else names, below]
-        place = kinds.index(present) if present is not None else 0
-        if place - first > end - 1 - place:
+        index = kinds.index(present) if present is not None else 0
+        if index - first > end - 1 - index:
             first += 1
         else:
             end -= 1
@@ -82,16 +82,16 @@ def _call_rows(
 ) -> list[Line]:
     """Return the rows of these kinds; `more`: whether others have been left out before them."""
     present = kind_of(frame)
-    told = numbers | call_numbers(frame, stop)
+    texts_by_kind = numbers | call_numbers(frame, stop)
     rows: list[Line] = []
     for with_variable, arrow, with_numbers in _FORMS:
         labels = [_label(kind, present, stop if with_variable else None) for kind in kinds]
         labels[0] = "…" * more + labels[0]
-        texts = [told.get(kind, "") if with_numbers else "" for kind in kinds]
+        texts = [texts_by_kind.get(kind, "") if with_numbers else "" for kind in kinds]
         rows = _rows(kinds, labels, texts, arrow, present, raised=frame.error is not None)
         if not with_numbers and present is not None:
-            start = sum(map(length, ([rows[0][place]] for place in range(2 * kinds.index(present))))) + 1
-            text = told.get(present, "")
+            start = sum(map(length, ([rows[0][index]] for index in range(2 * kinds.index(present))))) + 1
+            text = texts_by_kind.get(present, "")
             rows[1] = [(" " * max(min(start, width - len(text)), 0) + text, "error" if frame.error else "")]
         if max(map(length, rows)) <= width:
             break
@@ -129,8 +129,8 @@ def _rows(
     """Write each kind above its number, in a column as wide as both; arrows fill what is left."""
     names: Line = []
     numbers: Line = []
-    for place, (kind, label, text) in enumerate(zip(kinds, labels, texts, strict=True)):
-        here, link = kind == present, arrow if place < len(kinds) - 1 else ""
+    for index, (kind, label, text) in enumerate(zip(kinds, labels, texts, strict=True)):
+        here, link = kind == present, arrow if index < len(kinds) - 1 else ""
         cell = max(len(label) + len(link), len(text) + 2 * bool(text))
         spare = cell - len(label) - len(link)
         line = link.replace("─", "─" * (1 + spare), 1) if "─" in link else " " * spare + link

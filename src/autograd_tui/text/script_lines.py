@@ -40,16 +40,16 @@ def script_code_lines(frame: Frame, stop: ScriptStop, width: int, height: int) -
     if stop.line not in numbers:
         rows: list[Line] = [[("▶ ", "accent"), (stop.call or "the script", "strong")]]
         return [*rows, *below][:height]
-    place, digits = stop.line - stop.first_line, len(str(numbers[-1]))
-    top = scrolled(place - room // 2, range(place, place + 1), count=len(numbers), room=room)
+    index, digits = stop.line - stop.first_line, len(str(numbers[-1]))
+    top = scrolled(index - room // 2, range(index, index + 1), count=len(numbers), room=room)
     shown = range(top, min(top + room, len(numbers)))
     indent = min((_indent(stop.source[each]) for each in shown if stop.source[each].strip()), default=0)
     rows = [_row(frame, stop, each, digits, indent, width) for each in shown]
     return [*rows, *below]
 
 
-def _row(frame: Frame, stop: ScriptStop, place: int, digits: int, indent: int, width: int) -> Line:
-    number, code = stop.first_line + place, stop.source[place].expandtabs(4)[indent:]
+def _row(frame: Frame, stop: ScriptStop, index: int, digits: int, indent: int, width: int) -> Line:
+    number, code = stop.first_line + index, stop.source[index].expandtabs(4)[indent:]
     here, room = number == stop.line, max(width - digits - 3, 1)
     code = code if len(code) <= room else f"{code[: room - 1]}…"
     mark = ("! " if frame.error else "▶ ") if here else "  "

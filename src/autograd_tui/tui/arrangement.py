@@ -90,7 +90,7 @@ class Arrangement(Layout):
 
     def __init__(self, rooms: Mapping[type, Room], above: tuple[type[Panel], ...]) -> None:
         self._rooms, self._above = rooms, above
-        self._importance = {kind: place for place, kind in enumerate(rooms)}
+        self._importance = {kind: index for index, kind in enumerate(rooms)}
         self.columns: tuple[PanelColumn, ...] = ()
         self.block = rooms[PanelColumn]
 
@@ -124,11 +124,11 @@ class Arrangement(Layout):
         ]
         home: dict[type[Panel], int] = {}
         for kind in dict.fromkeys(listed):
-            places = [place for place, column in enumerate(self.columns) if kind in column.panels]
-            home[kind] = next((place for place in places if not has_picture[place]), places[-1])
+            indices = [index for index, column in enumerate(self.columns) if kind in column.panels]
+            home[kind] = next((index for index in indices if not has_picture[index]), indices[-1])
         filled = [
-            (column.width, [panels[kind] for kind in column.panels if kind in panels and home[kind] == place])
-            for place, column in enumerate(self.columns)
+            (column.width, [panels[kind] for kind in column.panels if kind in panels and home[kind] == index])
+            for index, column in enumerate(self.columns)
         ]
         return [(width, stack) for width, stack in filled if stack]
 

@@ -105,7 +105,6 @@ class HelpScreen(SizedScreen, ModalScreen[None]):
         self._box.border_title, self._box.border_subtitle = "the keys that matter", "? all keys, escape closes"
 
     def compose(self) -> ComposeResult:
-        """Yield the table in a box that scrolls."""
         yield self._box
 
     def on_click(self, event: events.Click) -> None:

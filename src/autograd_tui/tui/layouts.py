@@ -158,7 +158,6 @@ class WideLayout(Layout):
     )
 
     def panels(self) -> ComposeResult:
-        """Yield the panels."""
         yield PhasesPanel()
         yield CodePanel(title="Code")
         yield ExplanationPanel(title="What happened")
@@ -190,7 +189,6 @@ class FoldedLayout(Layout):
     )
 
     def panels(self) -> ComposeResult:
-        """Yield the panels."""
         yield PhasesPanel()
         yield CodePanel(title="Code")
         yield ExplanationPanel(title="What happened")
@@ -216,7 +214,6 @@ class NarrowLayout(Layout):
     )
 
     def panels(self) -> ComposeResult:
-        """Yield the panels."""
         yield PhasesPanel()
         yield CodePanel(running_line_only=True)
         yield ExplanationPanel()
@@ -240,7 +237,6 @@ class NarrowFoldedLayout(Layout):
     )
 
     def panels(self) -> ComposeResult:
-        """Yield the panels."""
         yield PhasesPanel()
         yield CodePanel(running_line_only=True)
         yield ExplanationPanel()
@@ -276,7 +272,6 @@ class SmallLayout(Layout):
     )
 
     def panels(self) -> ComposeResult:
-        """Yield the panels."""
         yield PhasesPanel()
         yield CodePanel(running_line_only=True)
         yield ParametersPanel()
@@ -335,7 +330,6 @@ class WideTraceLayout(TraceLayout):
     """From 100 x 30: the graph beside what the operation holds, the arithmetic below, beside the source."""
 
     def panels(self) -> ComposeResult:
-        """Yield the panels."""
         yield TraceHeaderPanel()
         with CachedHorizontal(classes="above"):
             yield GraphPanel(title="Graph")
@@ -352,7 +346,6 @@ class NarrowTraceLayout(TraceLayout):
     """From 72 x 20, as a lecture hall sees it: the graph over the chain rule."""
 
     def panels(self) -> ComposeResult:
-        """Yield the panels."""
         yield from self.header_and_line()
         yield GraphPanel()
         yield ChainRulePanel(title="Chain rule")
@@ -362,7 +355,6 @@ class SmallTraceLayout(TraceLayout):
     """Below that: the chain rule over as much of the graph as there is room for."""
 
     def panels(self) -> ComposeResult:
-        """Yield the panels."""
         yield from self.header_and_line()
         yield ChainRulePanel()
         yield GraphPanel()

@@ -289,7 +289,7 @@ class MainScreen(SessionScreen):
                 self.look_at(panel.index_at_cursor)
         elif frame is None or table.cursor is None:
             self.say(Note("↑ and ↓ select a row, which enter opens", "warn"))
-        elif table.cursor.place is None:
+        elif table.cursor.parameter is None:
             self.set_table(toggle_layer(table, table.cursor.layer))
         else:
             self.set_table(replace(table, asked=True))

@@ -46,7 +46,6 @@ class SnapshotSession(ReadOnlySession):
 
     @property
     def frame(self) -> Frame:
-        """The frame of that moment."""
         return self._frame
 
     def pictures(self, *, stopped: Callable[[], bool]) -> tuple[Picture, ...]:

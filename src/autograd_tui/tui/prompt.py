@@ -148,7 +148,6 @@ class Prompt(Vertical):
         self._line = PromptLine(keys, self._edited)
 
     def compose(self) -> ComposeResult:
-        """Yield the list and the line."""
         yield self._list
         with Horizontal():
             yield Static(":", markup=False)

@@ -9,7 +9,7 @@ from itertools import chain, repeat
 from time import monotonic
 from typing import Any
 
-from autograd_tui.core.command import Command, Commands
+from autograd_tui.core.command import Command, Commands, frame_before
 from autograd_tui.core.command_log import ITERATION
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.files import working_folder
@@ -166,9 +166,7 @@ class SessionRunner:
         session, branches, what, times = self._here, self._here.branches[-1:], request.what, request.times
         start = self._index(request.start)
         if what == "undo":
-            if not start:
-                raise Refused("there is nothing to undo: this is frame 0.")
-            what, times = Command("@", max(start - times, 0)), 1
+            what, times = Command("@", frame_before(start, times)), 1
         else:
             self._go_back(start)
         match what:

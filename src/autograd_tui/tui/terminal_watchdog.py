@@ -128,16 +128,16 @@ class _Watch:
             sleeps = not self._queued and self._unanswered is None
             ready, _, _ = select.select([self._pipe, 0] if sleeps else [self._pipe], [], [], None if sleeps else LOOK)
             if self._pipe in ready:
-                said = os.read(self._pipe, 65536)
-                if not said:
+                data = os.read(self._pipe, 65536)
+                if not data:
                     self._give_back(ended=False)
-                if not said or LEFT in said:
+                if not data or LEFT in data:
                     return
-                if LEAVING in said:
+                if LEAVING in data:
                     self._unread = GRACE
-                if HEARD in said:
+                if HEARD in data:
                     self._unanswered = None
-                elif said.strip(LEAVING):  # a signal, in faulthandler's words
+                elif data.strip(LEAVING):  # a signal, in faulthandler's words
                     self._unanswered = self._unanswered or monotonic()
             elif self._unanswered is not None and monotonic() - self._unanswered > GRACE:
                 self._end()

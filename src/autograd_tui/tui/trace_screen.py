@@ -77,7 +77,6 @@ class TraceScreen(SizedScreen, CachedRows):
             self._give_up_gradcheck()
 
     def compose(self) -> ComposeResult:
-        """Lay out the panels."""
         yield trace_layout_for(self.app.size)().data_bind(TraceScreen.view)
         yield NotePanel(id="note").data_bind(TraceScreen.view)
         yield self.prompt

@@ -48,6 +48,7 @@ print("sha256", digest.hexdigest(), random.random(), flush=True)
 """
 
 
+@pytest.mark.usefixtures("started_anew")
 @pytest.mark.parametrize("threads", some([None, "1"], 1))  # None: as many as there are cores
 def test_the_end_has_the_bits_of_plain_python_whatever_was_run_again(
     threads: str | None, lead: Callable[[str], tuple[ScriptSession, bytearray]], monkeypatch: pytest.MonkeyPatch

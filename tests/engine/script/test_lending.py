@@ -13,6 +13,8 @@ import pytest
 
 from autograd_tui.engine.script.script_process import ScriptProcess
 
+pytestmark = pytest.mark.usefixtures("started_anew")  # none of the scripts imports PyTorch
+
 PATIENCE = 60  # seconds; a test that waits so long has failed
 AGENT = """
 import os, sys, traceback

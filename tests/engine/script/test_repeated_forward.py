@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from collections.abc import Callable
 from time import monotonic, sleep
 
 import pytest
 
+import fork_server
 from autograd_tui.core.command import Command, parse_one
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.frame import Frame
@@ -178,7 +178,8 @@ everything = [w, b, v, *net.parameters(), *netG.parameters(), *netD.parameters()
 
 def plain_end(file: str) -> str:
     """Return what a script prints last under plain Python."""
-    ended = subprocess.run([sys.executable, file], capture_output=True, text=True, check=True)
+    ended = fork_server.run([sys.executable, file])
+    assert ended.returncode == 0, ended.stderr
     return ended.stdout.split("sha256")[1].strip()
 
 

@@ -144,3 +144,13 @@ def test_what_a_script_changes_behind_its_last_event_is_no_other_way(start: Star
     last = session.run(parse_one("@79")), session.run(session.next_command())
     assert (last[1].index, session.take_divergence(), session.branches) == (80, None, ())
     assert all(row.norm for row in session.look(80).params)
+
+
+def test_neither_a_setting_nor_the_exception_at_its_end_is_an_event(start: Start) -> None:
+    session, _ = start(LOOP.replace("500", "2") + "raise ValueError('the end')\n")
+    session.run(session.next_command())
+    session.run(parse_one("lr=0.01"))
+    while session.frame.error is None:
+        session.run(session.next_command())
+    with pytest.raises(Refused, match="has ended after 8 events by an exception"):
+        session.run(session.next_command())

@@ -17,8 +17,15 @@ import pytest
 from autograd_tui.core.errors import Refused
 from autograd_tui.engine.script.script_process import ScriptProcess, script_command, script_environment
 from autograd_tui.tui.captured_output import CapturedOutput
+from forked_scripts import scripts_anew
 
 PATIENCE = 60  # seconds; a test that waits so long has failed
+
+
+@pytest.fixture(autouse=True, scope="module")
+def all_anew() -> Iterator[None]:
+    with scripts_anew():  # none of them imports PyTorch
+        yield
 
 
 class Printed:

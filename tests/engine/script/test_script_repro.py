@@ -20,7 +20,7 @@ from autograd_tui.core.frame import Frame, TorchError
 from autograd_tui.core.phase_order import Goal
 from autograd_tui.core.run_config import RunConfig
 from autograd_tui.core.script_repro import ScriptRepro
-from autograd_tui.core.session_protocol import SessionInfo
+from autograd_tui.core.session_protocol import SessionInfo, StoredFramesSession
 from autograd_tui.engine.script.repro_writer import write_repro
 from autograd_tui.engine.script.script_session import ScriptSession
 from autograd_tui.export.repro_of_script import export_script_repro, script_text
@@ -447,9 +447,9 @@ def test_a_repro_that_gives_another_loss_or_raises_is_not_kept(tmp_path: Path) -
     assert repro is not None
     contents = (tmp_path / "good.pt").read_bytes()
 
-    class Session:
+    class Session(StoredFramesSession):
         about = SessionInfo("train.py", "cpu", 0, RunConfig("train.py", script=("train.py",)))
-        frame = agent.frames[-1]
+        frame: Frame = agent.frames[-1]
         repro: ScriptRepro
 
         def write_repro(self, path: Path) -> ScriptRepro:

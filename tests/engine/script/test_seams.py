@@ -47,11 +47,6 @@ ITERATIONS = {  # the events of each script, by iteration; those before the firs
 }
 
 
-def frames_of(name: str, tmp_path: Path) -> list[Frame]:
-    """Return the frames of one of the scripts in tests/support/scripts."""
-    return recorded(script_text(name), tmp_path)[0].frames
-
-
 def test_a_simple_loop(tmp_path: Path) -> None:
     agent, _ = recorded(SIMPLE, tmp_path)
     assert agent.by_iteration() == ["Z", "FBSZ", "FBSZ", "FBS"]

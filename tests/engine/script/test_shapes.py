@@ -95,6 +95,17 @@ def test_a_script_runs_as_without_seams_and_is_shown_as_what_it_is(name: str) ->
         assert frame.params == there.params or frame.script.at_end  # a script may put back earlier parameters then
 
 
+def test_of_several_losses_in_an_iteration_it_is_said_which_is_which() -> None:
+    held, free = (run_script("gan.py", mode).stops for mode in ("held", "free"))
+    assert not any(stop.has_several_losses for stop in held[:4])  # before the second of them
+    called = [stop.loss_call for stop in held if stop.has_several_losses and stop.call.endswith(".backward")]
+    one = ["errD_fake.backward"] * 2 + ["errG.backward"] * 2
+    assert called == [*one, *(["errD_real.backward"] * 2 + one) * 2]
+    assert {stop.last_loss_call for stop in held[12:]} == {"errG.backward"}
+    assert (free[-1].loss_call, free[-1].last_loss_call) == ("errG.backward", "errG.backward")
+    assert not any(stop.has_several_losses for stop in run_script("accumulation.py", "held").stops)
+
+
 def test_the_rank_that_is_shown_is_held_and_the_others_wait_for_it() -> None:
     def run(mode: Mode) -> list[ScriptRun]:
         with socket.create_server(("127.0.0.1", 0)) as free_port:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
+import os
+import socket
 from collections.abc import Iterator
+from multiprocessing.connection import Connection
 
 import pytest
 
 from autograd_tui.core.command import parse_one
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.frame import Frame
+from autograd_tui.engine.script.agent_messages import SOCKET_NAME, Detach, Hello
 from autograd_tui.engine.script.script_session import ScriptSession
 
 SCRIPT = """
@@ -110,3 +114,15 @@ def test_exact_statistics_at_a_stop(session: ScriptSession) -> None:
     assert [each.name for each in inspection.state] == ["momentum_buffer"]
     with pytest.raises(Refused):
         session.inspect("nothing")
+
+
+def test_another_process_that_trains_goes_on_by_itself(session: ScriptSession) -> None:
+    here = session.frame
+    folder = session._client._folder.path
+    attached = socket.socket(socket.AF_UNIX)
+    attached.connect(str(folder / SOCKET_NAME))
+    other = Connection(attached.detach())
+    other.send(Hello(os.getpid(), None, None, "other.py", (), {}))
+    assert _goes_to(session, "z").index > here.index  # answered by the script itself
+    assert isinstance(other.recv(), Detach)
+    other.close()

@@ -116,13 +116,17 @@ def test_a_fast_path_that_recording_turns_off_is_named() -> None:
     assert "fast path" in trace.notes[0]
 
 
-def test_a_compiled_module_is_one_operation_and_says_so() -> None:
-    session = open_session(strange(lambda: torch.compile(nn.Linear(4, 2), backend="eager")))  # type: ignore[arg-type, return-value]
+def test_a_compiled_module_is_what_its_compiled_code_calls_and_says_so() -> None:
+    plain, recorded = (
+        open_session(strange(lambda: torch.compile(nn.Linear(4, 2), backend="eager")))  # type: ignore[arg-type, return-value]
+        for _ in range(2)
+    )
     with pytest.warns(UserWarning, match="global hooks"):
-        trace = session.run("i:f").trace
+        trace = recorded.run("i:f").trace
     assert trace is not None
     assert "cannot be seen" in trace.notes[0]
-    assert trace.ops[0].name == "Addmm"
+    assert trace.ops[0].name in ("linear", "Addmm")
+    assert plain.run("f").same(recorded.frame)
 
 
 def test_a_transformers_layer_owns_all_its_nodes() -> None:
@@ -211,6 +215,39 @@ def test_a_norm_keeps_its_buffers_as_it_has_left_them() -> None:
     for op in norms:
         words = "\n".join(map(plain, operation_lines(trace, op, 200)))
         assert words.count("as this call has left it") == 2
+
+
+class GivesMemoryBack(nn.Module):
+    """Gives the memory of intermediate results back, as FSDP does, and asks for no more than their shapes then."""
+
+    def __init__(self, *sizes: int) -> None:
+        super().__init__()
+        self.layer, self.sizes = nn.Linear(4, 6), sizes
+
+    def forward(self, x: Tensor) -> Tensor:
+        for size in self.sizes:
+            doubled = torch.ones(size) * 2
+            doubled.untyped_storage().resize_(0)
+            torch.zeros_like(doubled.detach())
+        result: Tensor = self.layer(x)
+        return result
+
+
+def test_what_has_no_memory_is_recorded_and_not_read() -> None:
+    session = open_session(strange(lambda: GivesMemoryBack(12, 100_000)))
+    frame = session.run("i:f")
+    assert frame.error is None
+    assert frame.trace is not None
+    views = [op.output[0].stats for op in frame.trace.ops if op.name == "detach"]
+    assert [(each.size, each.norm) for each in views] == [(12, None), (100_000, None)]
+
+
+def test_what_runs_while_a_model_is_compiled_is_not_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    session = open_session("linear")
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)  # PyTorch 2.11 would compile the recorder too
+    trace = session.run("i:f").trace
+    assert trace is not None
+    assert all(op.opaque for op in trace.ops)
 
 
 class Autocast(nn.Module):

@@ -67,7 +67,7 @@ def test_sorting_keeps_every_row_and_every_parameter_in_its_layer(view: TableVie
 def test_numbers_are_sorted_from_the_largest_and_none_comes_last(column: str) -> None:
     inside = listed(TableView(opened=frozenset(["body"]), column=column))
     measure = {"values": COLUMNS.size, "params": COLUMNS.norm, "grad": COLUMNS.grad, "update": COLUMNS.update}[column]
-    numbers = [measure([row.place]) for row in inside if row.layer == "body" and row.place is not None]
+    numbers = [measure([row.parameter]) for row in inside if row.layer == "body" and row.parameter is not None]
     known = [number for number in numbers if number is not None]
     assert known == sorted(known, reverse=True)
     assert numbers[: len(known)] == known

@@ -14,7 +14,7 @@ from torch.overrides import TorchFunctionMode
 
 from autograd_tui.core.errors import Refused
 from autograd_tui.engine.gradcheck.detached_values import DetachedValue, DetachedValuesMode
-from autograd_tui.engine.gradcheck.float64_forward import Float64Mode
+from autograd_tui.engine.gradcheck.float64_forward import Float64Mode, check_is_finite
 from autograd_tui.engine.tracing.autograd_graph import is_leaf, node_name
 from autograd_tui.engine.tracing.call_description import is_transformed, requires_grad_setting, writes_in_place
 from autograd_tui.engine.training.forward_snapshot import ForwardSnapshot, ModelBuffers
@@ -157,8 +157,7 @@ class Float64Copy:
             self._check(loss)
             with self._refusing("autograd gives no gradient in float64"), self._in_float64():
                 grads = torch.autograd.grad(loss, list(of()), allow_unused=True)
-            if any(each is None for each in grads) and hides_graph(loss):
-                raise Refused(HIDES)
+            check_shows_graph(loss, grads)
         return grads, detaching.detached
 
     def _forward(self, observer: AbstractContextManager[Any] | None, detaching: DetachedValuesMode | None) -> Tensor:
@@ -216,8 +215,7 @@ class Float64Copy:
         """Refuse a loss that is no number, or does not depend on this copy alone, in float64 all the way."""
         if loss.numel() != 1:
             raise Refused("the loss is not one number, so it has no gradient to check.")
-        if not bool(loss.isfinite()):
-            raise Refused("the loss is not finite in float64 either, so nothing can be measured around it.")
+        check_is_finite(loss)
         if loss.grad_fn is None:
             raise Refused("the loss depends on no parameter, so there is no gradient to check.")
         if self._dtype is None:
@@ -225,9 +223,13 @@ class Float64Copy:
         own = {id(param) for param in self._state.params.values()}
         if any(is_leaf(node) and id(node.variable) in own for node in graph_nodes(loss)):
             raise Refused("the loss reaches around the copy to the model itself, which is not to be touched.")
-        narrow_call = self.float64_mode.narrow_call or f"the loss is {str(loss.dtype).removeprefix('torch.')}"
-        if self.float64_mode.narrow_call or loss.dtype is not torch.float64:
-            raise Refused(f"{narrow_call} in the copy too, and float64 is needed all the way.")
+        self.float64_mode.check_is_wide(loss, "in the copy too")
+
+
+def check_shows_graph(loss: Tensor, grads: Iterable[Tensor | None]) -> None:
+    """Raise Refused where a gradient may be missing since a part of the forward is hidden from autograd."""
+    if any(each is None for each in grads) and hides_graph(loss):
+        raise Refused(HIDES)
 
 
 def hides_graph(loss: Tensor) -> bool:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from autograd_tui.core.errors import Refused
 from autograd_tui.engine.tracing.autograd_graph import node_name
 from autograd_tui.engine.tracing.call_description import line_label, writes_in_place
 from autograd_tui.engine.training.tensor_properties import tensors_in
@@ -25,6 +26,12 @@ _WIDENED = {
 _RANDOM_FACTORIES = (torch.rand, torch.randn, torch.rand_like, torch.randn_like)
 _RANDOM_FILLS = ("normal_", "uniform_", "exponential_", "log_normal_", "cauchy_", "geometric_")
 _DISPATCH_CHECKS = ("has_torch_function", "has_torch_function_unary", "has_torch_function_variadic")
+
+
+def check_is_finite(loss: Tensor) -> None:
+    """Raise Refused where a loss in float64 is not finite."""
+    if not bool(loss.isfinite()):
+        raise Refused("the loss is not finite in float64 either, so nothing can be measured around it.")
 
 
 class Float64Mode(TorchFunctionMode):
@@ -111,6 +118,12 @@ class Float64Mode(TorchFunctionMode):
             if each.dtype in _WIDENED and each.grad_fn is not None:
                 self._note_narrow_result(name, each.dtype)
         return result
+
+    def check_is_wide(self, loss: Tensor, where: str) -> None:
+        """Raise Refused where a loss was not computed in float64 all the way; `where` that was tried, in words."""
+        if self.narrow_call or loss.dtype is not torch.float64:
+            narrow_call = self.narrow_call or f"the loss is {str(loss.dtype).removeprefix('torch.')}"
+            raise Refused(f"{narrow_call} {where}, and float64 is needed all the way.")
 
     def _note_narrow_result(self, name: str, dtype: torch.dtype) -> None:
         self.narrow_call = self.narrow_call or f"{self._label(name)} gives {str(dtype).removeprefix('torch.')}"

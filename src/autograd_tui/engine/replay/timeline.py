@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from time import perf_counter
 
-from autograd_tui.core.command import Command, Phase
+from autograd_tui.core.command import Command, Phase, frame_before
 from autograd_tui.core.command_log import CommandLog
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.frame import Frame
@@ -203,9 +203,7 @@ class Timeline:
     def go_back(self, command: Command) -> Frame:
         """Do what "undo", "@40" or "branch=1" asks for, and return the frame where training then stands."""
         if command.name == "undo":
-            if self.trainer.frame.index == 0:
-                raise Refused("there is nothing to undo: this is frame 0.")
-            return self.rewind(self.trainer.frame.index - 1)
+            return self.rewind(frame_before(self.trainer.frame.index))
         assert isinstance(command.value, int)
         return self.rewind(command.value) if command.name == "@" else self.take_branch(command.value)
 

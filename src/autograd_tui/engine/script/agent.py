@@ -33,7 +33,6 @@ from autograd_tui.engine.script.agent_messages import (
     GoOn,
     GradientOrder,
     Hello,
-    Measured,
     NoSnapshot,
     Return,
     SeamsOff,
@@ -442,14 +441,11 @@ class Agent:
         """Have copies of this process make the forward that comes next, again and again."""
         from autograd_tui.engine.script import repeated_gradcheck
 
-        def tell(measured: Measured) -> None:
-            self._send(measured)
-
         def is_wanted() -> bool:
             return not self.is_paused and self._connection is not None and not self._connection.poll(0)
 
         with children_unheard():
-            return repeated_gradcheck.check_gradient(self, order, is_wanted, tell)
+            return repeated_gradcheck.check_gradient(self, order, is_wanted, self._send)
 
     def _measure_surface(self, order: SurfaceOrder) -> NoReturn:
         """Have copies of this process make the forward that comes next; the first answer is followed by others.

@@ -10,6 +10,7 @@ from time import monotonic
 from typing import Any
 
 from autograd_tui.core.errors import Refused
+from autograd_tui.core.run_observer import Progress
 from autograd_tui.core.watchpoint import FiredWatchpoint
 from autograd_tui.engine.script.agent_messages import (
     Answer,
@@ -18,7 +19,6 @@ from autograd_tui.engine.script.agent_messages import (
     Ended,
     GoOn,
     Hello,
-    Measured,
     NoSnapshot,
     Return,
     SeamsOff,
@@ -121,7 +121,7 @@ class AgentClient:
         self,
         what: Any,
         *arguments: Any,
-        tell: Callable[[Measured], object] = bool,
+        tell: Callable[[Progress], object] = bool,
         stopped: Callable[[], bool] = lambda: False,
     ) -> Any:
         """Ask the held script, and return its answer; raises Refused where it refuses.
@@ -133,7 +133,7 @@ class AgentClient:
         self._send(order)
         while True:
             message = self.receive(stopped)
-            if isinstance(message, Measured):
+            if isinstance(message, Progress):
                 tell(message)
             if isinstance(message, Answer):
                 break
@@ -235,7 +235,8 @@ class AgentClient:
             if hello is not None and hello.snapshot is not None and hello.parent == run.hello.pid:
                 self.snapshots.add(hello, connection, self._timeline.branch.settings)
                 return
-            if hello is not None and hello.snapshot is None and hello.parent == self._returning:
+            parent = hello.parent if hello is not None and hello.snapshot is None else None
+            if parent is not None and parent == self._returning:
                 run.connection, run.hello = connection, hello
                 return
         if run.connection is not None or run.hello is not None:
@@ -266,8 +267,14 @@ class AgentClient:
         elif run.has_vanished:
             run.ended = "has ended" + (f" (exit code {code})" if code else "")
         else:
-            events = run.last_index or self._timeline.branch.newest
-            run.ended = f"has ended after {events:,} events" + (f" (exit code {code})" if code else "")
+            run.ended = f"has ended after {self._events()}" + (f" (exit code {code})" if code else "")
+
+    def _events(self) -> str:
+        """Say how many events the script has had: what the user has set is none, nor is the exception that ends it."""
+        run, branch = self.run, self._timeline.branch
+        raised = run.latest is not None and run.latest.error is not None
+        events = (run.last_index or branch.newest) - len(branch.settings) - raised
+        return f"{events:,} event{'' if events == 1 else 's'}"
 
     def _take(self, message: Any) -> None:
         run = self.run
@@ -289,7 +296,7 @@ class AgentClient:
                 if run.latest is not None:
                     self._timeline.take_end(message.losses, message.index, run.latest)
                 if message.held:
-                    run.ended = f"has ended after {message.index:,} events" + " by an exception" * message.raised
+                    run.ended = f"has ended after {self._events()}" + " by an exception" * message.raised
                     run.waits_at_end = True
             case NoSnapshot(reason):
                 self.no_snapshot = reason

@@ -10,6 +10,7 @@ from autograd_tui.core.command import Command
 from autograd_tui.core.history import Series
 from autograd_tui.core.loss_surface import LossSurface
 from autograd_tui.core.phase_order import Goal
+from autograd_tui.core.run_observer import Progress
 from autograd_tui.core.trace import Trace
 from autograd_tui.core.watchpoint import FiredWatchpoint, Watchpoint
 
@@ -82,27 +83,17 @@ class SeamsOff:
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
-    """How far what an Ask wants has been measured: `done` of `of`, which is 0 until that is known."""
-
-    done: int
-    of: int
-
-
-@dataclass(frozen=True, slots=True)
 class SurfaceSoFar:
-    """What is measured of a surface; `done` of `of` are the points of its present grid."""
+    """What is measured of a surface."""
 
     surface: LossSurface | None
-    done: int
-    of: int
+    progress: Progress  # in its present grid
     is_complete: bool = False  # at least coarsely
-    is_finished: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What an Ask came to: a value, or a sentence that says why not."""
+    """What an Ask came to: a value, or a sentence that says why not. A Progress may come before it."""
 
     value: Any = None
     refused: str | None = None

@@ -8,10 +8,10 @@ import linecache
 import sys
 import sysconfig
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from itertools import islice
 from types import CodeType, FrameType
-from typing import Literal
+from typing import Any, Literal
 
 from autograd_tui.engine.training.user_code import TORCH, is_ours, is_user_file
 
@@ -34,6 +34,10 @@ class CallSite:
     first_line: int
     source: tuple[str, ...]
     library: tuple[str, int] | None
+
+    def fields(self) -> dict[str, Any]:
+        """Return its fields, which a ScriptStop has too, by name."""
+        return {each.name: getattr(self, each.name) for each in fields(self)}
 
 
 def position(frame: FrameType | None) -> tuple[int, int]:
@@ -111,12 +115,20 @@ def site_at(user: FrameType, line: int) -> CallSite:
 
 def call_words(frame: FrameType) -> str:
     """Return the call that a frame is in, as its line names it: "optimizerG.step"; "" where it cannot be read."""
-    code = frame.f_code
-    place = next(islice(code.co_positions(), frame.f_lasti // 2, None), (None,) * 4)
+    return _words_at(frame.f_code, frame.f_lasti, linecache.getlines(frame.f_code.co_filename, frame.f_globals))
+
+
+def call_words_at(place: tuple[int, int]) -> str:
+    """Return the call at what `position` has returned, as its line names it; "" where it cannot be read."""
+    known = _kinds.get(place[0])
+    return _words_at(known[0], place[1], linecache.getlines(known[0].co_filename)) if known is not None else ""
+
+
+def _words_at(code: CodeType, instruction: int, file: list[str]) -> str:
+    place = next(islice(code.co_positions(), instruction // 2, None), (None,) * 4)
     first, last, begin, end = place
     if first is None or last is None or begin is None or end is None:
         return ""
-    file = linecache.getlines(code.co_filename, frame.f_globals)
     lines = [each.encode() for each in file[first - 1 : last]]
     if len(lines) != last - first + 1:
         return ""

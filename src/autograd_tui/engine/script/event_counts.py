@@ -43,7 +43,10 @@ class EventCounts:
     forward_index: int = 0  # of the last forward
     forward_steps: int = 0  # before it
     forward_step_events: int = 0
-    _places: set[Place] = field(default_factory=set)  # of this iteration's forwards
+    places: dict[Place, None] = field(default_factory=dict)  # of this iteration's forwards, in order
+    places_before: tuple[Place, ...] = ()  # of the iteration before
+    last_place: Place | None = None  # of the newest forward
+    ends_alike: bool = True  # whether the last forward of each whole iteration was made at the same place
     _has_stepped: bool = False  # since this iteration began
     _has_cleared: bool = False
 
@@ -52,14 +55,20 @@ class EventCounts:
         self.index += 1
         self.forward_index = self.index
         self.forward_steps, self.forward_step_events = self.steps, self.step_events
-        if self.iteration == 0 or (place in self._places and self._is_over(inside_step)):
+        if self.iteration == 0 or (place in self.places and self._is_over(inside_step)):
             if self.iteration:
                 self.length = self.index - self.first_index
+                self.ends_alike = self.ends_alike and (
+                    not self.places_before or self.places_before[-1] == next(reversed(self.places))
+                )
+                self.places_before = tuple(self.places)
             self.iteration += 1
             self.first_index = self.index
-            self._places.clear()
+            self.places.clear()
             self._has_stepped = self._has_cleared = False
-        self._places.add(place)
+        self.places.pop(place, None)  # so that the newest one stands last
+        self.places[place] = None
+        self.last_place = place
 
     def _is_over(self, inside_step: bool) -> bool:
         """Return whether the next forward from a line that had one begins an iteration."""
@@ -156,7 +165,7 @@ class EventCounts:
         """Return what decides how the events of `part` are counted next."""
         cleared = [self.backwards - self.cleared[key] for name, key in part if name == "zero_grad"]
         steps = self.step_events - self.forward_step_events
-        return set(self._places), self._has_stepped, self._has_cleared, steps, cleared
+        return tuple(self.places), self._has_stepped, self._has_cleared, steps, cleared
 
     def _totals(self) -> tuple[int, ...]:
         return tuple(getattr(self, each) for each in TOTALS)

@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import torch
 
 from autograd_tui.core.errors import Refused
-from autograd_tui.engine.script.agent_messages import Measured, SurfaceSoFar
+from autograd_tui.core.run_observer import Progress
+from autograd_tui.engine.script.agent_messages import SurfaceSoFar
 from autograd_tui.engine.script.snapshot import forking
 from autograd_tui.engine.training.user_code import in_words
 
@@ -84,7 +85,7 @@ class ForkedCopy:
         is_wanted: Callable[[], bool],
         *,
         seconds: float | None = None,
-        on_progress: Callable[[Any], None] | None = None,
+        on_progress: Callable[[Any], object] | None = None,
     ) -> Any:
         """Return what the copy has to say, which may be a Failure; it has ended then.
 
@@ -95,7 +96,7 @@ class ForkedCopy:
             while True:
                 if self._connection.poll(POLL_SECONDS):
                     message = pickle.loads(self._connection.recv_bytes())
-                    if not isinstance(message, (Measured, SurfaceSoFar)):
+                    if not isinstance(message, (Progress, SurfaceSoFar)):
                         return message
                     if on_progress is not None:
                         on_progress(message)

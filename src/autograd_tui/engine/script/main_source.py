@@ -84,12 +84,12 @@ class MainSource:
             if name in parts.names or statement is None:
                 continue
             parts.names.add(name)
-            place = self._order.get(id(statement), 0)
+            index = self._order.get(id(statement), 0)
             if isinstance(statement, (ast.Import, ast.ImportFrom)):
                 parts.imports.append(self._absolute(statement))
             elif isinstance(statement, DEFINITIONS):
                 lines = self._text(statement)
-                definitions.append((place, lines))
+                definitions.append((index, lines))
                 waiting += _global_names("\n".join(lines))
             elif name in vars(self._main):
                 value = vars(self._main)[name]
@@ -100,7 +100,7 @@ class MainSource:
                 if text is None:
                     parts.values[name] = value
                     continue
-                constants.append((place, f"{name} = {text}"))
+                constants.append((index, f"{name} = {text}"))
                 if isinstance(value, Namespace):
                     parts.imports.append("import argparse")
         parts.definitions = [line for _, line in sorted(constants)]

@@ -35,15 +35,12 @@ class OptimizerReader:
 
     def rates(self) -> tuple[float, ...]:
         """Return the learning rate of each group of all optimizers."""
-        return tuple(
-            float(group.get("lr", 0.0)) for optimizer in self._registry.optimizers for group in optimizer.param_groups
-        )
+        return tuple(float(group.get("lr", 0.0)) for group in self._registry.groups)
 
     def groups(self, params: dict[str, Tensor], rates: tuple[float, ...]) -> ParamGroups | None:
         texts = [text for _, of_groups in self.texts() for text in of_groups]
         group_of: dict[int, int] = {}
-        groups = [group for optimizer in self._registry.optimizers for group in optimizer.param_groups]
-        for number, group in enumerate(groups):
+        for number, group in enumerate(self._registry.groups):
             for param in group["params"]:
                 group_of.setdefault(id(param), number)
         of = tuple(group_of.get(id(param)) for param in params.values())

@@ -347,7 +347,7 @@ class ScriptRecorder:
     def _parameter_trace(self, before: Frame) -> Finish:
         phases = self._phases
         optimizer = phases.event.optimizer
-        groups = [group for each in phases.registry.optimizers for group in each.param_groups]
+        groups = phases.registry.groups
         group_of = {id(param): index for index, group in enumerate(groups) for param in group["params"]}
         params = list(phases.registry.params().values())
         indices = [group_of.get(id(param)) for param in params]
@@ -398,7 +398,6 @@ class ScriptForwardTracer(ForwardTracer):
             self.notes.append(sentence)
 
     def begin_call(self, name: str, func: Callable[..., Any], args: Any, kwargs: Mapping[str, Any]) -> BegunCall | None:
-        """Look at a call before it runs; None for one that is not recorded."""
         if self.is_off:
             return None
         self._begun_on_tape = self.tape.begin_call(func, args, kwargs)

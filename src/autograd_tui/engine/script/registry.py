@@ -70,6 +70,11 @@ class Registry:
         return [each for each in alive if each is not None and "param_groups" in vars(each)]
 
     @property
+    def groups(self) -> list[dict[str, Any]]:
+        """The parameter groups of all optimizers, in order."""
+        return [group for optimizer in self.optimizers for group in optimizer.param_groups]
+
+    @property
     def has_optimizer(self) -> bool:
         return any(each() is not None for each in self._optimizers.values())
 
@@ -153,7 +158,7 @@ class Registry:
         """
         self.changed = False
         leaves, called = list(leaves), [unwrapped(each) for each in called]
-        held = [each for optimizer in self.optimizers for group in optimizer.param_groups for each in group["params"]]
+        held = [each for group in self.groups for each in group["params"]]
         cleared = [unwrapped(module) for each in self._cleared.values() if (module := each()) is not None]
         called += cleared
         wanted = {
@@ -161,7 +166,7 @@ class Registry:
         }
         tensor_names = self._name_variables(frame)
         modules = self._candidates(called, wanted)
-        order = {key: place for place, key in enumerate(tensor_names)}
+        order = {key: index for index, key in enumerate(tensor_names)}
         leaves.sort(key=lambda leaf: order.get(id(leaf), len(order)))
         missing = self._missing(modules, held, leaves, tensor_names, {id(each) for each in inputs})
         strange = [each for each in missing if id(each) not in tensor_names]

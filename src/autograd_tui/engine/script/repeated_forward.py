@@ -43,7 +43,7 @@ def measured(
     rehearsal: type[Rehearsal],
     repetition: Callable[[Any, Any, Answers, Any], RepeatedForward],
     is_wanted: Callable[[], bool],
-    tell: Callable[[Any], None],
+    tell: Callable[[Any], object],
 ) -> Any:
     """Return what a repetition comes to that is made of what a rehearsal has learned; each has a copy of its own.
 
@@ -60,7 +60,7 @@ def measured(
     return _answer(_forked(agent, lambda answers: repetition(agent, order, answers, rehearsed)), is_wanted, tell)
 
 
-def _answer(copy: ForkedCopy, is_wanted: Callable[[], bool], tell: Callable[[Any], None]) -> Any:
+def _answer(copy: ForkedCopy, is_wanted: Callable[[], bool], tell: Callable[[Any], object]) -> Any:
     answer = copy.answer(is_wanted, on_progress=tell)
     if isinstance(answer, Failure):
         raise Refused(answer.sentence)
@@ -128,7 +128,6 @@ class Rehearsal(CopyListener):
         self._events: list[tuple[int, str]] = []  # with the points before
 
     def begin(self) -> None:
-        """Listen to the calls from here on."""
         self._counts[next_node()] = 0
         super().begin()
 

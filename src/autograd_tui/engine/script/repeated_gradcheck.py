@@ -15,11 +15,11 @@ from autograd_tui.core.errors import Refused
 from autograd_tui.core.gradcheck_result import GradCheck
 from autograd_tui.core.run_observer import Progress
 from autograd_tui.engine.gradcheck.detached_values import DetachedValue, DetachedValuesMode
-from autograd_tui.engine.gradcheck.float64_copy import HIDES, hides_graph
-from autograd_tui.engine.gradcheck.float64_forward import Float64Mode
+from autograd_tui.engine.gradcheck.float64_copy import HIDES, check_shows_graph, hides_graph
+from autograd_tui.engine.gradcheck.float64_forward import Float64Mode, check_is_finite
 from autograd_tui.engine.gradcheck.gradcheck import compare_gradients
 from autograd_tui.engine.gradcheck.perturbed_loss import CheckProgress, MeasurableLoss, RunGradient, typical_size
-from autograd_tui.engine.script.agent_messages import GradientOrder, Measured
+from autograd_tui.engine.script.agent_messages import GradientOrder
 from autograd_tui.engine.script.forked_copy import Answers
 from autograd_tui.engine.script.repeated_forward import Rehearsal, RepeatedForward, first_node, measured, next_node
 
@@ -55,7 +55,7 @@ class Measurement:
 
 
 def check_gradient(
-    agent: Agent, order: GradientOrder, is_wanted: Callable[[], bool], tell: Callable[[Measured], None]
+    agent: Agent, order: GradientOrder, is_wanted: Callable[[], bool], tell: Callable[[Progress], object]
 ) -> Any:
     """Return the GradCheck, in the process of a script that is held before the forward; see `measured`."""
     if order.name not in agent.phases.registry.params():
@@ -125,7 +125,6 @@ class GradCheckForward(RepeatedForward):
         self._wants_gradients = False  # in a fork
 
     def work(self) -> GradCheck:
-        """Return the check."""
         rehearsed = self._rehearsed
         progress = CheckProgress(f"{self._name}.grad", self._report)
         param = self._params()[self._name]
@@ -160,7 +159,7 @@ class GradCheckForward(RepeatedForward):
     def _report(self, progress: Progress) -> bool:
         if not self.answers.are_wanted:
             return False
-        self.answers.tell(Measured(progress.done, progress.of))
+        self.answers.tell(progress)
         return True
 
     def _measured(self, value: Tensor, detaching: DetachedValuesMode | None, *, gradients: bool = False) -> Measurement:
@@ -199,11 +198,8 @@ class GradCheckForward(RepeatedForward):
 
     def _with_gradients(self, loss: Tensor) -> Measurement:
         name, mode, params = self._name, self.float64_mode, self._params()
-        if not bool(loss.isfinite()):
-            raise Refused("the loss is not finite in float64 either, so nothing can be measured around it.")
-        narrow = mode.narrow_call or f"the loss is {str(loss.dtype).removeprefix('torch.')}"
-        if mode.narrow_call or loss.dtype is not torch.float64:
-            raise Refused(f"{narrow} where all is to be float64, and float64 is needed all the way.")
+        check_is_finite(loss)
+        mode.check_is_wide(loss, "where all is to be float64")
         if not torch.equal(params[name].detach(), self._value):
             raise Refused(f"the forward itself changes {name}, so there is no telling what moving it before would do.")
         trained = {each: param for each, param in params.items() if param.requires_grad}
@@ -213,8 +209,7 @@ class GradCheckForward(RepeatedForward):
             found = torch.autograd.grad(loss, list(trained.values()), allow_unused=True)
         grads: Mapping[str, Tensor | None] = dict(zip(trained, found, strict=True))
         exact = grads.get(name)
-        if any(each is None for each in found) and hides_graph(loss):
-            raise Refused(HIDES)
+        check_shows_graph(loss, found)
         if exact is None:
             raise Refused(NO_GRADIENT.format(name))
         total_norm = math.hypot(*(float(each.norm().item()) for each in found if each is not None))

@@ -74,7 +74,6 @@ class NamedParams:
         return {name: name for name in self.params}
 
     def param(self, name: str) -> Tensor:
-        """Return a parameter; raises Refused where there is none."""
         return named_param(self.params, name)
 
 
@@ -93,7 +92,7 @@ class MovedForward(RepeatedForward):
 
         def tell(progress: Progress) -> None:
             shown = surface.surface and replace(surface.surface, is_followed=False)
-            self.answers.tell(SurfaceSoFar(shown, progress.done, progress.of, surface.complete, surface.finished))
+            self.answers.tell(SurfaceSoFar(shown, progress, surface.complete))
 
         tell(surface.progress)
         surface.advance(lambda: not self.answers.are_wanted, tell)
@@ -131,8 +130,6 @@ class ForkedLoss:
             return nan
 
     def or_raise(self, x: float, y: float) -> float:
-        """Return the loss; raises Refused where there is none."""
-
         def prepare() -> None:
             with torch.no_grad():
                 self._move(x, y)

@@ -179,7 +179,6 @@ class _Writer:
     # Calls.
 
     def _calls(self) -> list[str]:
-        """Return the lines of all calls."""
         for call in self._forward.calls:
             if call.random_state is not None and call.random_after is not None:
                 self._set_random(call.random_state, call.autocast)

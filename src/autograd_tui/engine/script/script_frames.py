@@ -16,7 +16,8 @@ from autograd_tui.core.command import Command
 from autograd_tui.core.frame import Frame, TorchError
 from autograd_tui.core.script_stop import ScriptStop
 from autograd_tui.core.tensor_stats import ROW_WIDTH, Grads, StatsLayout, StatsTable
-from autograd_tui.engine.script.call_site import call_site, site_of_error
+from autograd_tui.engine.script.call_site import call_site, call_words_at, site_of_error
+from autograd_tui.engine.script.event_counts import Place
 from autograd_tui.engine.script.grad_history import GradHistory, Seen, seen_grads
 from autograd_tui.engine.script.module_calls import ModuleCall
 from autograd_tui.engine.script.optimizer_reader import OptimizerReader
@@ -65,6 +66,7 @@ class ScriptFrames:
     def __init__(self, phases: Phases) -> None:
         self._phases = phases
         self._reader = StatsReader()
+        self._calls_at: dict[Place, str] = {}  # of backward
         self._optimizers = OptimizerReader(phases.registry, self._reader)
         self._history = GradHistory()
         self._last: Frame | None = None
@@ -374,13 +376,7 @@ class ScriptFrames:
         elif name in OF_SCALED_GRADIENTS and last is not None and last.script is not None:
             scaled = last.script.scaled_loss
         return ScriptStop(
-            call=site.call or self._call_name(name),
-            file=site.file,
-            line=site.line,
-            function=site.function,
-            first_line=site.first_line,
-            source=site.source,
-            library=site.library,
+            **{**site.fields(), "call": site.call or self._call_name(name)},
             inside=tuple(self._inside()),
             models=models,
             optimizer=registry.optimizer_name(event.optimizer) if event.optimizer is not None else "",
@@ -396,7 +392,27 @@ class ScriptFrames:
             rates_before=last.learning_rates if name == "scheduler" and last is not None else (),
             moved_by_hand=self._moved_by_hand(name, frame, last),
             cleared_by_hand=self._names_of(self._cleared),
+            **self._losses(),
         )
+
+    def _losses(self) -> dict[str, Any]:
+        """Return what tells the losses of an iteration apart: where backward is called on each."""
+        counts = self._phases.counts
+        if len(counts.places_before) < 2 and len(counts.places) < 2:
+            return {}
+        last = counts.places_before[-1] if counts.places_before and counts.ends_alike else None
+        return {
+            "has_several_losses": True,
+            "loss_call": self._call_at(counts.last_place),
+            "last_loss_call": self._call_at(last),
+        }
+
+    def _call_at(self, place: Place | None) -> str:
+        if place is None:
+            return ""
+        if place not in self._calls_at:
+            self._calls_at[place] = call_words_at(place)
+        return self._calls_at[place]
 
     def _call_name(self, name: str) -> str:
         event = self._phases.event
@@ -460,12 +476,7 @@ class ScriptFrames:
             return grad.layout is not torch.strided or bool(grad.detach().any())
 
     def _grads(self, table: StatsTable, params: dict[str, Tensor]) -> Grads:
-        held = {
-            id(each)
-            for optimizer in self._phases.registry.optimizers
-            for group in optimizer.param_groups
-            for each in group["params"]
-        }
+        held = {id(each) for group in self._phases.registry.groups for each in group["params"]}
         names = set(table.layout.names)
         history = self._history  # a gradient of zeros is there, though no backward is summed in it
         return Grads(
@@ -497,19 +508,7 @@ def error_frame(phases: Phases, error: BaseException) -> Frame:
     kind = type(error).__qualname__
     message = "\n".join(lines).partition(f"{kind}: ")[2]
     code = site.source[site.line - site.first_line].strip() if site.source else ""
-    stop = replace(
-        frame.script or ScriptStop("", "", 0),
-        call="",
-        file=site.file,
-        line=site.line,
-        function=site.function,
-        first_line=site.first_line,
-        source=site.source,
-        library=site.library,
-        models=(),
-        inside=(),
-        optimizer="",
-    )
+    stop = replace(frame.script or ScriptStop("", "", 0), **site.fields(), models=(), inside=(), optimizer="")
     return replace(frame, command=None, error=TorchError(kind, message, site.file, site.line, code=code), script=stop)
 
 

@@ -12,7 +12,7 @@ from autograd_tui.core.gradcheck_result import GradCheck
 from autograd_tui.core.loss_surface import LossSurface, SurfaceChoice, given_up_sentence
 from autograd_tui.core.run_observer import Progress, ProgressCallback
 from autograd_tui.engine.script.agent_client import AgentClient
-from autograd_tui.engine.script.agent_messages import GradientOrder, Measured, SurfaceOrder, SurfaceSoFar
+from autograd_tui.engine.script.agent_messages import GradientOrder, SurfaceOrder, SurfaceSoFar
 from autograd_tui.engine.script.script_rewinder import ScriptRewinder
 from autograd_tui.engine.script.script_timeline import ScriptTimeline
 
@@ -95,13 +95,9 @@ class ScriptGradChecker:
         Raises Refused where there is none, its forward cannot be made again, or the check is given up.
         """
         forward = self._finder.last_forward(index)
-
-        def tell(measured: Measured) -> None:
-            self.watch(Progress(measured.done, measured.of, gradient=f"{name}.grad"))
-
         with self._finder.standing_before(forward, name):
             order = GradientOrder(name, forward, self._finder.loss(forward), index)
-            check: GradCheck = self._client.ask("check_gradient", order, tell=tell, stopped=stopped)
+            check: GradCheck = self._client.ask("check_gradient", order, tell=self.watch, stopped=stopped)
             return check
 
 
@@ -175,7 +171,7 @@ class ScriptSurface:
                 while self._connection.poll(POLL_SECONDS) and not stopped():
                     self._so_far = self._connection.recv()
                     assert self._so_far is not None
-                    watch(Progress(self._so_far.done, self._so_far.of, surface=True))
+                    watch(self._so_far.progress)
             except (EOFError, OSError):
                 self._end()
         return self.surface
@@ -188,7 +184,7 @@ class ScriptSurface:
         self._end()
         if not so_far.is_complete:
             self._so_far = None
-        return given_up_sentence(so_far.done, so_far.of, is_complete=so_far.is_complete)
+        return given_up_sentence(so_far.progress, is_complete=so_far.is_complete)
 
     def close(self) -> None:
         """Show none any more, and end the copy."""

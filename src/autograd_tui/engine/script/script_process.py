@@ -235,7 +235,6 @@ class ScriptProcess:
             return {} if self.exit_code is not None else _session_and_descendants(self.pid)
 
     def _poll(self) -> bool:
-        """Return whether the process has ended."""
         with self._state:
             if self.exit_code is None:
                 try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from autograd_tui.core.command import Command
+from autograd_tui.core.command import Command, frame_before
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.frame import Frame
 from autograd_tui.core.frame_store import Branch
@@ -23,13 +23,11 @@ class ScriptRewinder:
 
     def run(self, command: Command) -> Frame:
         """Carry out a command that goes back, or to a branch."""
-        value, frame = command.value, self._client.run.frame
+        value = command.value
         if command.name == "branch" and isinstance(value, int):
             return self._take_branch(self._timeline.get_branch(value))
         if command.name == "undo":
-            if not frame.index:
-                raise Refused("there is nothing to undo: this is frame 0.")
-            return self.rewind(frame.index - 1)
+            return self.rewind(frame_before(self._client.run.frame.index))
         assert isinstance(value, int)
         return self.rewind(value)
 

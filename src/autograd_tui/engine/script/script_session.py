@@ -127,17 +127,14 @@ class ScriptSession(StoredFramesSession):
 
     @property
     def newest(self) -> int:  # type: ignore[override]
-        """The index of the last frame of the present branch."""
         return self._timeline.branch.newest
 
     @property
     def history(self) -> History:  # type: ignore[override]
-        """The series that plots need, of the present branch."""
         return self._timeline.branch.history
 
     @property
     def branches(self) -> tuple[Branch, ...]:  # type: ignore[override]
-        """The runs that were left, oldest first."""
         return self._timeline.branches
 
     @property
@@ -151,7 +148,6 @@ class ScriptSession(StoredFramesSession):
 
     @property
     def fired(self) -> FiredWatchpoint | None:  # type: ignore[override]
-        """Where a watchpoint fired last."""
         return self._client.fired
 
     @property
@@ -171,7 +167,6 @@ class ScriptSession(StoredFramesSession):
 
     @property
     def watchpoints(self) -> tuple[Watchpoint, ...]:  # type: ignore[override]
-        """The armed watchpoints."""
         return self._watcher.armed
 
     @property
@@ -248,11 +243,9 @@ class ScriptSession(StoredFramesSession):
         return self._timeline.take_divergence()
 
     def arm(self, watchpoint: Watchpoint | str) -> None:
-        """Have runs pause where a condition holds."""
         self._watcher.arm(watchpoint, self.frame)
 
     def disarm(self) -> None:
-        """Disarm all watchpoints."""
         self._watcher.disarm()
 
     def take_fired(self) -> FiredWatchpoint | None:
@@ -317,7 +310,6 @@ class ScriptSession(StoredFramesSession):
 
     @property
     def surface_so_far(self) -> LossSurface | None:  # type: ignore[override]
-        """What is measured of the surface."""
         return self._surface.surface
 
     def surface(self, *, stopped: Callable[[], bool], watch: Callable[[Progress], None]) -> LossSurface | None:

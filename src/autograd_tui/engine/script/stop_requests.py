@@ -42,7 +42,7 @@ def inspected(phases: Phases, frame: Frame, name: str) -> Inspection:
 
 def _set_lr(registry: Registry, lr: float, group: int | None) -> None:
     """Set the learning rate of every parameter group of all optimizers, or of one, counted through all of them."""
-    groups = [each for optimizer in registry.optimizers for each in optimizer.param_groups]
+    groups = registry.groups
     if not groups:
         raise Refused("this script has no optimizer so far, and so there is no learning rate to set.")
     chosen = groups_to_set(groups, lr, group)

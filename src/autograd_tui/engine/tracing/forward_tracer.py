@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._guards import CompileContext
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
@@ -169,6 +170,8 @@ class ForwardTracer(TorchFunctionMode):
     ) -> Any:
         """Run one call to torch, and record it."""
         kwargs = kwargs or {}
+        if torch.compiler.is_compiling() or CompileContext.try_get() is not None:
+            return func(*args, **kwargs)  # a compiler tries calls out on fake tensors, and would compile this one
         name = call_name(func)
         if name is None or is_transformed():
             return func(*args, **kwargs)

@@ -344,7 +344,7 @@ def _fast_paths(model: nn.Module) -> Iterator[str]:
 
 def _compiled(model: nn.Module) -> Iterator[str]:
     if any(isinstance(module, torch.jit.ScriptModule) or hasattr(module, "_orig_mod") for module in model.modules()):
-        yield "A compiled module is one operation here: what happens in it cannot be seen."
+        yield "A compiled module is what its compiled code calls, often one operation: its own lines cannot be seen."
 
 
 def _reentrant_notes(names: Iterator[str]) -> Iterator[str]:

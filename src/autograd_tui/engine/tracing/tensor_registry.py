@@ -30,7 +30,7 @@ from autograd_tui.engine.training.stats_reader import (
     remeasure,
     to_host,
 )
-from autograd_tui.engine.training.tensor_properties import TensorKind, kind_key, version_of
+from autograd_tui.engine.training.tensor_properties import TensorKind, in_memory, kind_key, version_of
 
 MAX_PLANS = 1024  # that are kept: a model may run on ever new shapes
 
@@ -80,8 +80,16 @@ class MeasurementBatch:
         self._large_nonfinite: dict[int, bool] = {}  # by number: whether it has NaN
 
     def measure(self, tensor: Tensor) -> int:
-        """Start measuring a tensor and return the number; only a large one on an accelerator is waited for."""
-        plan, plain, number = self._plans.of(tensor), tensor.detach(), len(self._kinds)
+        """Start measuring a tensor and return the number; only a large one on an accelerator is waited for.
+
+        One whose memory was given back has no numbers: PyTorch would end the program where they are read.
+        """
+        plan, number = self._plans.of(tensor), len(self._kinds)
+        if plan.kind.measurable and not in_memory(tensor):
+            self._kinds.append(replace(plan.kind, measurable=False))
+            self._results.append([])
+            return number
+        plain = tensor.detach()
         self._kinds.append(plan.kind)
         if plan.sample_indices is not None:
             self._results.append(self._launch_large(plain, plan.sample_indices, number))

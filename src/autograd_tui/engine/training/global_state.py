@@ -12,6 +12,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from autograd_tui.engine.training.accelerator import Accelerator
+
 
 class Rewindable(Protocol):
     """Something of a script's that moves on while it runs, such as a loader."""
@@ -31,13 +33,15 @@ class GlobalState:
     """
 
     def __init__(self) -> None:
-        self._accelerator: Any = None
+        self._accelerator: Accelerator | None = None
         self._host_rng_swaps: int | None = None  # that are left for Python's and NumPy's states; None: no end
         self._rewindables: dict[Rewindable, Any] = {}  # each with its state when it was registered
         self._inside = GlobalSnapshot(self._read_torch(), HostRng.read())
         self._outside: list[tuple[GlobalSnapshot, GlobalState | None]] = []
+        self._outer_indices: list[int | None] = []  # of the accelerator that was current on the thread
 
     def __enter__(self) -> None:
+        self._outer_indices.append(self._accelerator.make_current() if self._accelerator else None)
         self._outside.append((self.snapshot(), _in_force.get()))
         _in_force.set(self)
         self._write(self._inside)
@@ -49,6 +53,9 @@ class GlobalState:
         if self._host_rng_swaps:
             self._host_rng_swaps = self._host_rng_swaps - 1 if self._inside.host_rng.same(before) else None
         self._write(snapshot)
+        outer_index = self._outer_indices.pop()
+        if self._accelerator and outer_index is not None:
+            self._accelerator.leave(outer_index)
 
     def copy(self) -> GlobalState:
         """Return another one that begins where this one is now."""
@@ -65,8 +72,12 @@ class GlobalState:
             current._rewindables[rewindable] = rewindable.state()
 
     def add_device(self, device: str) -> None:
-        """Make the device's own random numbers part of the state from here on."""
-        self._accelerator = None if torch.device(device).type == "cpu" else torch.get_device_module(device)
+        """Make the device the current one inside `with`, and its own random numbers part of the state from here on."""
+        self._accelerator = Accelerator.of(device)
+        if self._accelerator and self._outer_indices:
+            outer_index = self._accelerator.make_current()
+            if self._outer_indices[-1] is None:
+                self._outer_indices[-1] = outer_index
 
     def limit_host_rng_swaps(self, count: int) -> None:
         """Swap Python's and NumPy's states `count` more times, and no longer if nobody inside has drawn from them."""
@@ -103,13 +114,13 @@ class GlobalState:
     mark, return_to, follow = snapshot, restore, add_device  # the names by which exported scripts call them
 
     def _read_torch(self) -> tuple[Any, ...]:
-        on_device = self._accelerator.get_rng_state() if self._accelerator else None
+        on_device = self._accelerator.rng_state() if self._accelerator else None
         return torch.get_rng_state(), on_device, torch.is_grad_enabled(), torch.get_default_dtype()
 
     def _write(self, snapshot: GlobalSnapshot) -> None:
         rng, on_device, grad_enabled, dtype = snapshot.torch
         torch.set_rng_state(rng)
-        if on_device is not None:
+        if on_device is not None and self._accelerator is not None:
             self._accelerator.set_rng_state(on_device)
         torch.set_grad_enabled(grad_enabled)
         torch.set_default_dtype(dtype)

@@ -22,17 +22,29 @@ def draw_batch(parts: Parts, index: int) -> Any:
     return parts.batch(index)
 
 
+@in_call("batch")
 def to_device(value: Any, device: torch.device) -> Any:
-    """Bring a batch of any shape to the device; what is there already is returned as it is."""
+    """Bring a batch of any shape to the device; what is there already is returned as it is.
+
+    An object of another class is moved by its own `to`, as a library's batches have one, and stays as it is on a CPU.
+    """
     if isinstance(value, Tensor):
         return value.to(device)
+    if device.type != "cpu" and _moves_itself(value):
+        return value.to(device)
+    if isinstance(value, (tuple, list)):
+        parts = [to_device(each, device) for each in value]
+        if isinstance(value, tuple) and all(one is other for one, other in zip(parts, value, strict=True)):
+            return value
+        return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
     if isinstance(value, dict):
         return type(value)((key, to_device(each, device)) for key, each in value.items())
-    if isinstance(value, (tuple, list)) and not hasattr(value, "_fields"):
-        moved = type(value)(to_device(each, device) for each in value)
-        unmoved = type(value) is tuple and all(one is other for one, other in zip(moved, value, strict=True))
-        return value if unmoved else moved
     return value
+
+
+def _moves_itself(value: Any) -> bool:
+    """Return whether an object has a method `to` of its own; a class that has one is no batch."""
+    return not isinstance(value, type) and callable(getattr(value, "to", None))
 
 
 @in_call("model")

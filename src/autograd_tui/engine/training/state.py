@@ -13,6 +13,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.optimizer_spec import LrDecay, OptimizerSpec
 from autograd_tui.core.tensor_stats import MAX_LISTED_VALUES
+from autograd_tui.engine.training.accelerator import Accelerator
 from autograd_tui.engine.training.forward_snapshot import ForwardSnapshot, ModelBuffers
 from autograd_tui.engine.training.global_state import GlobalState
 from autograd_tui.engine.training.optimizers import make_optimizer, make_scheduler
@@ -36,6 +37,7 @@ class TrainingState:
         """Move the model to `device`, and make its optimizer; raises Refused where it cannot be trained."""
         self.parts = parts
         self.device = torch.device(device)
+        self.accelerator = Accelerator.of(device)
         self.global_state = global_state
         self.model = parts.model.to(self.device)  # in the mode that it has, train unless somebody chose eval
         self.params: dict[str, nn.Parameter] = dict(self.model.named_parameters())

@@ -368,18 +368,13 @@ class Trainer:
 
     def _clock(self) -> None:
         """Stop the phase's own time, before its numbers are read."""
-        if self.state.device.type != "cpu":
-            torch.accelerator.synchronize()
+        if self.state.accelerator:
+            self.state.accelerator.synchronize()
         self._seconds = perf_counter() - self._started
 
     def _memory(self) -> int | None:
         """Return the bytes of all tensors on an accelerator; None where they are not counted, as on the CPU."""
-        if self.state.device.type == "cpu":
-            return None
-        try:
-            return torch.accelerator.memory_allocated()
-        except RuntimeError:  # on MPS, in older versions of PyTorch
-            return None
+        return self.state.accelerator.memory_allocated() if self.state.accelerator else None
 
 
 def _as_doubles(losses: list[Tensor]) -> array[float]:

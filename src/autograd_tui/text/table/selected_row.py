@@ -94,8 +94,8 @@ def _numbers(
     for each in exact.state if exact else _state_rows(frame, row.name):
         turned = [f"cosine to the gradient {exact.cosine:.4f}"] if exact and _turns(each, exact) else []
         counted = each.name == COUNTER and each.values is not None and each.size == 1 and each.values[0].is_integer()
-        said = [f"{each.values[0]:.0f}"] if counted and each.values else _stats_words(_without_values(each))
-        lines += _packed_lines(each.name, turned + said, width)
+        numbers = [f"{each.values[0]:.0f}"] if counted and each.values else _stats_words(_without_values(each))
+        lines += _packed_lines(each.name, turned + numbers, width)
     if row.size > SAMPLE_SIZE and not exact:
         lines += wrapped("~ sampled: enter measures all", width, style="dim")
     return lines
@@ -261,5 +261,5 @@ def _without_one_alone(rows: list[list[str]], width: int) -> list[list[str]]:
     columns = [max(map(len, column)) for column in zip(*pairs, strict=True)]
     if sum(columns) + 2 > width:
         return rows
-    aligned = [[part.ljust(columns[place]) for place, part in enumerate(pair)] for pair in pairs]
+    aligned = [[part.ljust(columns[index]) for index, part in enumerate(pair)] for pair in pairs]
     return [*rows[:-2], *aligned]

@@ -100,7 +100,7 @@ class TableRows:
         name_width = min(longest, left)
         wider = min(left - name_width, MAX_BAR_WIDTH - BAR_WIDTH)
         columns = [self._flow(BAR_WIDTH + wider) if column.key == "flow" else column for column in columns]
-        labels = [self._label(row) for row in listed if row.place is None]
+        labels = [self._label(row) for row in listed if row.parameter is None]
         short = dict(zip(labels, shorten_names(labels, name_width), strict=True))
         return TableLayout(columns, name_width, view, short)
 
@@ -112,12 +112,12 @@ class TableRows:
 
     def row(self, shape: TableLayout, row: ViewRow) -> Line:
         """Write one row."""
-        here, opened = row == shape.view.cursor, row.place is None and row.layer in shape.view.opened
-        inside = row.place is not None and not self._layers.alone(row.layer)
+        here, opened = row == shape.view.cursor, row.parameter is None and row.layer in shape.view.opened
+        inside = row.parameter is not None and not self._layers.alone(row.layer)
         whole = self._label(row)
         label = shape.labels.get(whole) or " " * inside + shorten_name(whole.lstrip(), shape.name_width - inside)
         line: Line = [("▶" if here else " ", "accent"), ("▾ " if opened else "  ", "dim")]
-        line.append((f"{label:<{shape.name_width}}", "now" if here else "strong" if row.place is None else ""))
+        line.append((f"{label:<{shape.name_width}}", "now" if here else "strong" if row.parameter is None else ""))
         return line + self._cells(shape, row_parameters(self._layers, row))
 
     def total(self, shape: TableLayout) -> Line:
@@ -126,9 +126,9 @@ class TableRows:
         return [(f"{'':{GUTTER}}{TOTAL:<{shape.name_width}}", "strong"), *cells]
 
     def _label(self, row: ViewRow) -> str:
-        if row.place is None:
+        if row.parameter is None:
             return row.layer
-        short = self._layers.names[row.place].removeprefix(row.layer)
+        short = self._layers.names[row.parameter].removeprefix(row.layer)
         return f" {short}" if short else row.layer
 
     def _cells(self, shape: TableLayout, at: Indices, *, but: Sequence[str] = ()) -> Line:

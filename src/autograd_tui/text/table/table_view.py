@@ -11,10 +11,10 @@ from autograd_tui.text.table.layers import Layers, ParameterColumns
 
 
 class ViewRow(NamedTuple):
-    """A layer, or with a place one parameter of it."""
+    """A layer, or one parameter of it."""
 
     layer: str
-    place: int | None = None
+    parameter: int | None = None  # its index in the model; None of the layer
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ def list_rows(layers: Layers, columns: ParameterColumns, view: TableView) -> lis
     found = []
     for row in _sorted([_layer_row(layers, layer) for layer in layers.groups], layers, columns, column=view.column):
         found.append(row)
-        if row.place is None and row.layer in view.opened:
+        if row.parameter is None and row.layer in view.opened:
             inside = [ViewRow(row.layer, index) for index in layers.groups[row.layer]]
             found += _sorted(inside, layers, columns, column=view.column)
     return found
@@ -47,12 +47,12 @@ def count_rows(layers: Layers, view: TableView) -> int:
 
 def row_parameters(layers: Layers, row: ViewRow) -> Sequence[int]:
     """Return the parameters that a row is about."""
-    return layers.groups[row.layer] if row.place is None else (row.place,)
+    return layers.groups[row.layer] if row.parameter is None else (row.parameter,)
 
 
 def row_name(layers: Layers, row: ViewRow) -> str:
     """Return the full name of a row's layer or parameter."""
-    return row.layer if row.place is None else layers.names[row.place]
+    return row.layer if row.parameter is None else layers.names[row.parameter]
 
 
 def move_cursor(view: TableView, listed: Sequence[ViewRow], by: int) -> TableView:
@@ -73,7 +73,9 @@ def find_parameter(layers: Layers, columns: ParameterColumns, view: TableView, t
     listed = list_rows(layers, columns, replace(view, opened=frozenset(layers.groups)))
     start = listed.index(view.cursor) + 1 if view.cursor in listed else 0
     named = [
-        (layers.names[row.place].casefold(), row) for row in listed[start:] + listed[:start] if row.place is not None
+        (layers.names[row.parameter].casefold(), row)
+        for row in listed[start:] + listed[:start]
+        if row.parameter is not None
     ]
     fitting = [row for name, row in named if text.casefold() in name]
     if not fitting:

@@ -17,27 +17,18 @@ class DataPanel(Panel):
     """Value by value where they are few, else a row a tensor."""
 
     DEFAULT_CSS = "DataPanel { height: auto; }"
-    _table: tuple[object, list[Line]] = None, []  # drawn last, and what of: the layout asks before each drawing
 
     def rows_wanted(self) -> int:
-        """Take a row for each line."""
         return len(self.lines(max(self.content_size.width, 40), 6)) or 1
 
     def draw(self, frame: Frame, width: int, height: int) -> list[Line]:
-        """Draw the table."""
-        if self.about is None:
-            return []
-        asked = frame, self.about, width
-        if asked != self._table[0]:
-            self._table = asked, batch_lines(*asked)
-        return self._table[1]
+        return batch_lines(frame, self.about, width) if self.about else []
 
 
 class ScatterPanel(Panel):
     """Truth o, prediction *, both &; the title says so, and whether the prediction is old."""
 
     def draw(self, frame: Frame, width: int, height: int) -> list[Line]:
-        """Draw the points."""
         self.retitle(scatter_title(frame, width))
         return scatter_lines(frame, width, height)
 
@@ -53,13 +44,11 @@ class OutputPanel(Panel):
     DEFAULT_CSS = "OutputPanel { height: auto; }"
 
     def rows_wanted(self) -> int:
-        """Take a row for each output shown."""
         if self.frame is None:
             return 5
         return 2 if outputs_and_positions(self.frame) else max(len(self.frame.top_of(0)), 1)
 
     def draw(self, frame: Frame, width: int, height: int) -> list[Line]:
-        """Draw names, numbers and bars."""
         if by_position := outputs_and_positions(frame):
             outputs, positions = by_position
             samples = frame.prediction.shape[0] if frame.prediction and frame.prediction.shape else 1
@@ -74,13 +63,13 @@ class OutputPanel(Panel):
         self.retitle(top_title(frame, sample, width, len(top)))
         names = self.about.class_names if self.about else ()
         most = max((abs(value) for _, value, _ in top), default=0.0)
-        name_width = max((len(_name(place, names)) for place, _, _ in top), default=0)
+        name_width = max((len(_name(index, names)) for index, _, _ in top), default=0)
         targets = max((len(f"  target {number(target)}") for *_, target in top if target is not None), default=0)
         room = width - name_width - 14 - 5 * frame.loss_is_old  # for a bar, and the target behind it
         bar_width = min(room - targets if room - targets >= MIN_BAR else max(room, 0), MAX_BAR)
         lines: list[Line] = []
-        for place, value, target in top:
-            line: Line = [(f"{_name(place, names):<{name_width}}", "strong"), (f"{number(value):>12}  ", "")]
+        for index, value, target in top:
+            line: Line = [(f"{_name(index, names):<{name_width}}", "strong"), (f"{number(value):>12}  ", "")]
             line.append((f"{bar(abs(value) / most if most else 0.0, bar_width):<{bar_width}}", "accent"))
             fits = target is not None and room - targets >= MIN_BAR
             line.append((f"  target {number(target)}" if fits else "", "dim"))
@@ -106,5 +95,5 @@ def kind_of_sample(frame: Frame) -> str:
     return "image" if frame.inputs is not None and len(frame.inputs.shape) == 4 else "sample"
 
 
-def _name(place: int, names: tuple[str, ...]) -> str:
-    return names[place] if place < len(names) else f"class {place}"
+def _name(index: int, names: tuple[str, ...]) -> str:
+    return names[index] if index < len(names) else f"class {index}"

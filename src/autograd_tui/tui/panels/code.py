@@ -49,11 +49,11 @@ class CodePanel(Panel):
         listing = self.about.listing
         marks = _marks(frame, self.about.listing)
         for phase, source in listing.items():
-            for place, code in enumerate(source):
-                if phase == "step" and place == 0:
+            for index, code in enumerate(source):
+                if phase == "step" and index == 0:
                     code = f"{code:<22} "
                     code += step_comment(frame, max(width - len(code) - 2, 0))
-                mark = marks.get((phase, place), "" if phase == "setup" else "  ")
+                mark = marks.get((phase, index), "" if phase == "setup" else "  ")
                 style = "error" if mark == "! " else "strong" if mark.strip() else "dim" if phase == "setup" else ""
                 lines.append([(mark, "error" if frame.error else "accent"), *_code(code, style)])
         if not self._running_line_only:
@@ -74,11 +74,11 @@ class CodePanel(Panel):
 
 
 def _marks(frame: Frame, listing: Mapping[str, Sequence[str]]) -> dict[tuple[str, int], str]:
-    """Mark the lines that ran, by phase and place: ▶ the last of them, ! what raised, and nothing behind that."""
+    """Mark the lines that ran, by phase and index: ▶ the last of them, ! what raised, and nothing behind that."""
     if frame.phase is None:
         return {}
     phase = frame.phase.value
-    ran = [(phase, place) for place in range(len(listing[phase]))]
+    ran = [(phase, index) for index in range(len(listing[phase]))]
     if frame.error is None:
         return dict.fromkeys(ran, "│ ") | dict.fromkeys(ran[-1:], "▶ ")
     raised = lines_that_raised(frame.error, phase, listing)
@@ -87,22 +87,22 @@ def _marks(frame: Frame, listing: Mapping[str, Sequence[str]]) -> dict[tuple[str
 
 
 def lines_that_raised(error: TorchError, phase: str, listing: Mapping[str, Sequence[str]]) -> list[tuple[str, int]]:
-    """Return the line that an error came out of, by phase and place.
+    """Return the line that an error came out of, by phase and index.
 
     Where any of several may be it, they are several; where it stands in none of the listing, they are none.
     """
     source = listing[phase]
     if error.call in ("batch", "metric"):
         return [("setup", 0)] if error.call == "batch" and len(listing.get("setup", ())) == 1 else []
-    own = [place for place, code in enumerate(source) if error.code and _bare(error.code) in _bare(code)]
-    return [(phase, place) for place in own or lines_of(error.call or phase, source) or range(len(source))]
+    own = [index for index, code in enumerate(source) if error.code and _bare(error.code) in _bare(code)]
+    return [(phase, index) for index in own or lines_of(error.call or phase, source) or range(len(source))]
 
 
 def lines_of(call: str, source: Sequence[str]) -> Sequence[int]:
     """Find the lines that make a call of the loop; none where that is not to be told."""
-    loss = [place for place, code in enumerate(source) if re.match(r"\s*loss\b[^=(]*=[^=]", code)] or [len(source) - 1]
-    steps = [place for place, code in enumerate(source) if ".step(" in code]
-    backward = [place for place, code in enumerate(source) if ".backward(" in code]
+    loss = [index for index, code in enumerate(source) if re.match(r"\s*loss\b[^=(]*=[^=]", code)] or [len(source) - 1]
+    steps = [index for index, code in enumerate(source) if ".step(" in code]
+    backward = [index for index, code in enumerate(source) if ".backward(" in code]
     known = {"model": range(loss[-1]), "loss": loss[-1:], "optimizer": steps[:1], "scheduler": steps[-1:]}
     return known.get(call, backward if call == "backward" else [])
 

@@ -35,7 +35,7 @@ class CompletionList(Panel):
         super().__init__(title=" ")
         self.can_focus = False  # the line keeps the keys
         self._candidates: Sequence[Candidate] = ()
-        self._place, self._chosen = 0, False
+        self._index, self._chosen = 0, False
         self._first = 0  # of those that are on screen
 
     def offer(self, candidates: Sequence[Candidate], *, title: str) -> None:
@@ -46,12 +46,12 @@ class CompletionList(Panel):
         self.mark(0, chosen=False)
         self._make_room()
 
-    def mark(self, place: int, *, chosen: bool) -> None:
+    def mark(self, index: int, *, chosen: bool) -> None:
         """Mark the candidate that a key would take; `chosen` where it is more than the first that fits."""
-        self._place, self._chosen = place, chosen
+        self._index, self._chosen = index, chosen
         keys = "tab takes ▶, ↑ ↓ choose"
         if chosen:
-            keys = "enter takes it" if self._candidates[place].goes_on else "enter runs it, tab takes it"
+            keys = "enter takes it" if self._candidates[index].goes_on else "enter runs it, tab takes it"
         if keys != self.border_subtitle:
             self.border_subtitle = keys
         self.redraw()
@@ -63,10 +63,10 @@ class CompletionList(Panel):
     def lines(self, width: int, height: int) -> list[Line]:
         """Draw those around the marked one; where not all fit, say so in the last row."""
         room = self._room(height)
-        self._first = min(max(self._first, self._place - room + 1), self._place)
+        self._first = min(max(self._first, self._index - room + 1), self._index)
         shown = range(self._first, min(self._first + room, len(self._candidates)))
-        longest = max((len(self._candidates[place].label) for place in shown), default=0)
-        rows = [self._row(place, width, min(longest, width // 2)) for place in shown]
+        longest = max((len(self._candidates[index].label) for index in shown), default=0)
+        rows = [self._row(index, width, min(longest, width // 2)) for index in shown]
         more: Line = [(f"  {shown.start + 1} to {shown.stop} of {len(self._candidates)}", "dim")]
         return [*rows, more] if room < height else rows
 
@@ -74,8 +74,8 @@ class CompletionList(Panel):
         """Return how many rows the candidates have, where one may be needed to say that there are more."""
         return height if len(self._candidates) <= height else max(height - 1, 1)
 
-    def _row(self, place: int, width: int, label_width: int) -> Line:
-        candidate, marked = self._candidates[place], place == self._place
+    def _row(self, index: int, width: int, label_width: int) -> Line:
+        candidate, marked = self._candidates[index], index == self._index
         label = candidate.label
         if len(label) > label_width:
             label = "…" + label[len(label) - label_width + 1 :]
@@ -86,6 +86,6 @@ class CompletionList(Panel):
     def on_click(self, event: events.Click) -> None:
         """Take the candidate under the mouse."""
         offset = self.under(event)
-        place = self._first + offset.y if offset else len(self._candidates)
-        if offset and offset.y < self._room(self.content_size.height) and place < len(self._candidates):
-            self.post_message(self.Taken(self._candidates[place]))
+        index = self._first + offset.y if offset else len(self._candidates)
+        if offset and offset.y < self._room(self.content_size.height) and index < len(self._candidates):
+            self.post_message(self.Taken(self._candidates[index]))

@@ -87,8 +87,8 @@ class KeysPanel(Panel):
         for keys, word, _ in self.fitting(self.content_size.width):
             if column < len(f" {keys} {word} "):
                 labels = keys.split()
-                place = keys[: max(column - 1, 0)].count(" ")
-                self.post_message(self.KeysClicked([labels[place]] if column <= len(keys) else labels))
+                index = keys[: max(column - 1, 0)].count(" ")
+                self.post_message(self.KeysClicked([labels[index]] if column <= len(keys) else labels))
                 return
             column -= len(f" {keys} {word} ")
 

@@ -10,7 +10,8 @@ from textual import events
 from textual.message import Message
 
 from autograd_tui.core.frame import Frame
-from autograd_tui.core.history import Point, Series
+from autograd_tui.core.history import History, Point, Series
+from autograd_tui.text.explain_script import name_in
 from autograd_tui.text.hidden_results import HiddenResults, cover_hidden
 from autograd_tui.text.nonfinite import number_style
 from autograd_tui.text.numbers import count, number
@@ -74,7 +75,7 @@ class LossPanel(Panel):
         super().__init__(title=title)
         self._plots: tuple[object, list[Line]] = None, []  # drawn last, and what of
         self._plotted_of: tuple[View | None, list[Plotted]] = None, []  # the view last plotted, and what is in it
-        self._series: dict[Quantity, Series] = {}  # of the history
+        self._series: dict[tuple[Quantity, bool], Series] = {}  # of the history; whether the loss is one of several
         self._branch_series: dict[tuple[int, Quantity], Series] = {}  # of what came after each branch's fork
 
     class Clicked(Message):
@@ -107,11 +108,7 @@ class LossPanel(Panel):
     def watch_view(self, old: View, new: View) -> None:
         """Plot anew where the history is another one."""
         if old.history is not new.history:
-            self._series = {}
-            if new.branches:  # what is drawn of them depends on all of the present run
-                self._plots = None, []
-        if old.about is not new.about or old.branches is not new.branches:
-            self._plots = None, []
+            self._plots, self._series = (None, []), {}
         if old.about is not new.about:
             self._branch_series = {}
         super().watch_view(old, new)
@@ -180,7 +177,7 @@ class LossPanel(Panel):
         view = self.view.plot
         plotted = self._plotted()
         labels = [self._label(each.what) for each in plotted] or list(view.names)
-        title = "Loss" if view.names == ("loss",) else f"Plot of {', '.join(labels)}"
+        title = f"Loss{self._which_loss()}" if view.names == ("loss",) else f"Plot of {', '.join(labels)}"
         title += "   log scale" * self.view.log_scale + f"   smooth {view.smoothing:g}" * bool(view.smoothing)
         if view.first is not None or view.last is not None:
             last = "on" if view.last is None else f"to {view.last}"
@@ -200,6 +197,19 @@ class LossPanel(Panel):
         hint = fitting if self.has_focus or view.cursor is not None else ""
         if hint != str(self.border_subtitle or ""):
             self.border_subtitle = hint
+
+    @property
+    def _has_several_losses(self) -> bool:
+        return self.frame is not None and self.frame.script is not None and self.frame.script.has_several_losses
+
+    def _which_loss(self) -> str:
+        """Say which of the losses of an iteration is plotted, where there are several."""
+        if not self._has_several_losses:
+            return ""
+        assert self.frame is not None
+        assert self.frame.script is not None
+        name = name_in(self.frame.script.last_loss_call)
+        return f" {name}" if name else ", the last of each iteration"
 
     def _label(self, what: Quantity) -> str:
         has_sign = what.kind in ("value", "gradient") and not what.label.startswith("|")
@@ -229,9 +239,10 @@ class LossPanel(Panel):
         styles = STYLES if len(known) > 1 else ("",)
         plotted = []
         for what, letter, style in zip(known, LETTERS, styles, strict=False):
-            if what not in self._series:
-                self._series[what] = self._whole(series_of(what, history))
-            series, index = self._series[what], frame.index - self._covers(what)
+            key = (what, self._has_several_losses)
+            if key not in self._series:
+                self._series[key] = self._whole(what, history)
+            series, index = self._series[key], frame.index - self._covers(what)
             if self.view.hidden is not None:
                 series = series.copy()
                 series.truncate_after(index)
@@ -244,9 +255,12 @@ class LossPanel(Panel):
             plotted.append(Plotted(what, series, average, index, letter if len(known) > 1 else "", style))
         return plotted
 
-    def _whole(self, series: Series) -> Series:
-        """Return what there is to plot of a series: of a script one point an iteration, the last."""
-        return series if self.frame is None or self.frame.script is None else series.last_of_iterations()
+    def _whole(self, what: Quantity, history: History) -> Series:
+        """Return what there is to plot of a quantity: of a script one point an iteration, the last."""
+        series = series_of(what, history)
+        if self.frame is None or self.frame.script is None:
+            return series
+        return series.last_of_iterations(whole=self._has_several_losses and what.kind in ("loss", "gradient"))
 
     def _covers(self, what: Quantity) -> bool:
         """Return whether the veil covers the value that the frame brought."""
@@ -283,13 +297,13 @@ class LossPanel(Panel):
                 continue
             key = (branch.number, what)
             if key not in self._branch_series:
-                self._branch_series[key] = self._whole(series_of(what, branch.history)).after(branch.fork)
+                self._branch_series[key] = self._whole(what, branch.history).after(branch.fork)
             series = self._branch_series[key]
             if self.view.log_scale and what.kind in ("value", "gradient"):
                 series = absolute(series)
             if not whole:
                 series = series.between(view.first or 0, view.last)
-            if series and not _is_part_of(series, self._series[what]):
+            if series and not _is_part_of(series, self._series[what, self._has_several_losses]):
                 drawn += 1
                 yield branch_label(branch, history), series
 
@@ -301,8 +315,7 @@ class LossPanel(Panel):
         if not plotted:
             return [[(f"there is no {' '.join(view.names)} to plot here", "dim")]]
         asked = (
-            [(each.shown, each.series) for each in plotted],
-            self._changes(),
+            tuple(each.shown for each in plotted),
             width,
             height,
             self.view.log_scale,
@@ -399,7 +412,10 @@ def _number_and_age(frame: Frame, width: int) -> Line:
         number_style(frame.loss, "dim" if frame.loss_is_old else "strong"),
         number_style(frame.loss, "warn" if frame.loss_is_old else "up"),
     )
-    line: Line = [(number(frame.loss), looks[0]), (age if len(age) + 8 <= width else short, looks[1])]
+    several = frame.script is not None and frame.script.has_several_losses
+    name = f"{name_in(frame.script.loss_call)} ".lstrip() if several and frame.script is not None else ""
+    line: Line = [(name, "dim")] if name else []
+    line += [(number(frame.loss), looks[0]), (age if length(line) + len(age) + 8 <= width else short, looks[1])]
     for name, value in frame.metrics:
         metric = f"   {name} {number(value)}"
         if length(line) + len(metric) <= width:

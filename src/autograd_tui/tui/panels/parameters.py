@@ -62,7 +62,7 @@ class ParametersPanel(RowPanel):
         self._shown = [*[None] * heading, *visible]
         indent = 2 * (self.view.table.cursor is not None)
         columns = _columns(frame, width - indent, heading=heading, surface=self.view.surface)
-        lines = [self.marked(row, _line(columns, row.place or 0)) for row in visible]
+        lines = [self.marked(row, _line(columns, row.parameter or 0)) for row in visible]
         if heading:
             lines.insert(0, [(" " * indent, ""), *_line(columns, -1)])
         return lines + more

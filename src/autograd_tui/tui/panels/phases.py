@@ -40,7 +40,6 @@ class PhasesPanel(Panel):
             self.phase = phase
 
     def draw(self, frame: Frame, width: int, height: int) -> list[Line]:
-        """Draw the names over the numbers."""
         if frame.script is not None:
             return self._draw_script(frame, frame.script, width)
         next_one = next_phase(frame)
@@ -94,11 +93,11 @@ class PhasesPanel(Panel):
             arrow = "" if phase is Phase.ZERO_GRAD else "─" * max(stretch - len(label) - 2, 1) + "▶ "
             names += [(label, style), (arrow, "dim")]
             room = stretch - 2 if phase is not Phase.ZERO_GRAD else 0
-            told = f" {key_number(frame, phase, room):<{stretch - 1}}"
+            number_text = f" {key_number(frame, phase, room):<{stretch - 1}}"
             if ran and phase is Phase.FORWARD and not frame.error:
-                told = f" {key_number(frame, phase, room)}{self._loss_change(frame, room)}".ljust(stretch)
-            wrong = (ran and frame.error) or shows_nonfinite(told) or (ran and "▲" in told)
-            numbers.append((told, "error" if wrong else "" if ran else "dim"))
+                number_text = f" {key_number(frame, phase, room)}{self._loss_change(frame, room)}".ljust(stretch)
+            wrong = (ran and frame.error) or shows_nonfinite(number_text) or (ran and "▲" in number_text)
+            numbers.append((number_text, "error" if wrong else "" if ran else "dim"))
         return names, numbers
 
     def _loss_change(self, frame: Frame, room: int) -> str:

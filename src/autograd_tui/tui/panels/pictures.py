@@ -47,11 +47,17 @@ class PicturePanel(Panel):
             return [[("the picture is being taken" if not self.view.pictures else "no picture of this frame", "dim")]]
         own = next((each for each in reversed(pictures) if each.is_of(frame)), None)
         picture = own or pictures[-1]
-        said = age(picture, frame.index if own is None else picture.index, frame.steps)
-        names, short = legend(picture), f"step {picture.steps:,}" if own else said
-        choices = [[title, names, said], [names, said], [names, short], *([[names]] if own else []), [said]]
+        age_words = age(picture, frame.index if own is None else picture.index, frame.steps)
+        names, short = legend(picture), f"step {picture.steps:,}" if own else age_words
+        choices = [
+            [title, names, age_words],
+            [names, age_words],
+            [names, short],
+            *([[names]] if own else []),
+            [age_words],
+        ]
         titles = ["   ".join(filter(None, parts)) for parts in choices]
-        self.retitle(next((each for each in titles if len(each) <= width), said))
+        self.retitle(next((each for each in titles if len(each) <= width), age_words))
         hint = "O X on the wrong side" if picture.plane is not None and picture.plane.classes else ""
         if self.border_subtitle != hint:
             self.border_subtitle = hint

@@ -40,7 +40,6 @@ class RowPanel(Panel):
             self.by = by
 
     def on_click(self, event: events.Click) -> None:
-        """Post which row was clicked."""
         offset = self.under(event)
         row = self._shown[offset.y] if offset is not None and offset.y < len(self._shown) else None
         if row is not None:
@@ -93,6 +92,6 @@ class RowPanel(Panel):
         cursor = self.view.table.cursor
         if cursor is None or cursor not in listed:
             return range(0)
-        place = listed.index(cursor)
-        opened = cursor.place is None and cursor.layer in self.view.table.opened
-        return range(place, place + 1 + (len(row_parameters(self._grouped, cursor)) if opened else 0))
+        index = listed.index(cursor)
+        opened = cursor.parameter is None and cursor.layer in self.view.table.opened
+        return range(index, index + 1 + (len(row_parameters(self._grouped, cursor)) if opened else 0))

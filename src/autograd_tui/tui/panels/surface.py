@@ -39,7 +39,6 @@ class SurfacePanel(Panel):
             self.index = index
 
     def on_click(self, event: events.Click) -> None:
-        """Post which frame the point nearest to the mouse belongs to."""
         offset, surface, way = self.under(event), self.view.surface, self._way()
         if offset is None or surface is None or way is None or self.view.hidden is not None:
             return

@@ -29,10 +29,12 @@ class SelectedPanel(Panel):
             self.retitle("Selected")
         if cursor is None:
             return self._largest(frame, width, height)
-        if cursor.place is not None:
-            also = self.about.tied.get(frame.params.layout.names[cursor.place], ()) if self.about else ()
+        if cursor.parameter is not None:
+            also = self.about.tied.get(frame.params.layout.names[cursor.parameter], ()) if self.about else ()
             inspection = self.view.inspection
-            return parameter_lines(frame, cursor.place, inspection=inspection, width=width, height=height, also=also)
+            return parameter_lines(
+                frame, cursor.parameter, inspection=inspection, width=width, height=height, also=also
+            )
         places = Layers.of(frame.params.layout.names).groups[cursor.layer]
         return layer_lines(frame, cursor.layer, places, width=width)
 
@@ -108,6 +110,5 @@ class BuffersPanel(Panel):
         return len(buffer_lines(self.frame, "", self.offered_width, 1)) + len(self.frame.buffers) - 1
 
     def draw(self, frame: Frame, width: int, height: int) -> list[Line]:
-        """Draw the rows."""
         layer = self.view.table.cursor.layer if self.view.table.cursor else ""
         return buffer_lines(frame, layer, width, height)

@@ -30,7 +30,6 @@ class StatusPanel(Panel):
     DRAWN_FROM = ("frame", "about", "newest", "unkept")
 
     def draw(self, frame: Frame, width: int, height: int) -> list[Line]:
-        """Draw the row."""
         newest, unkept = self.view.newest, self.view.unkept
         return [status_line(frame, self.about, newest, width, unkept=unkept)] if self.about else []
 

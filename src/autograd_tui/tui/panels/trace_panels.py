@@ -87,7 +87,7 @@ class SourcePanel(TracePanel):
             self.retitle(f"Source   {one_line(PurePath(source.file).name)}" if source else "Source")
         listing = self.about.listing.get(position.trace.phase.value, ()) if self.about else ()
         calls = lines_of("model", listing) if position.op.module and position.trace.phase is Phase.FORWARD else ()
-        return source_lines(position, [listing[place] for place in calls] or listing, width, height)
+        return source_lines(position, [listing[index] for index in calls] or listing, width, height)
 
 
 TITLES = {
@@ -119,9 +119,9 @@ class ChainRulePanel(TracePanel):
 def cut(lines: list[Line], height: int) -> list[Line]:
     """Leave out what there is no room for: first remarks, from the last one on, then the end, and say so."""
     blocks = [list(block) for _, block in groupby(lines, _is_remark)]
-    for place in range(len(blocks) - 1, -1, -1):
-        if sum(map(len, blocks)) > height and _is_remark(blocks[place][0]):
-            blocks[place:] = blocks[place + 1 :]
+    for index in range(len(blocks) - 1, -1, -1):
+        if sum(map(len, blocks)) > height and _is_remark(blocks[index][0]):
+            blocks[index:] = blocks[index + 1 :]
     kept = [line for block in blocks for line in block]
     return kept if len(kept) <= height else [*kept[: height - 1], [("…", "dim")]]
 
@@ -134,7 +134,6 @@ class OperationPanel(TracePanel):
     """A row a tensor."""
 
     def draw_trace(self, position: TracePosition, width: int, height: int) -> list[Line]:
-        """Draw what there is room for."""
         return cut(operation_lines(position.trace, position.op, width), height)
 
 
@@ -142,7 +141,6 @@ class TraceGradsPanel(SidePanel):
     """A row a parameter in the order in which they have their turn."""
 
     def rows_wanted(self) -> int:
-        """Take a row for each."""
         return len(grad_operations(self.trace_position.trace)) if self.trace_position is not None else 1
 
     def draw_trace(self, position: TracePosition, width: int, height: int) -> list[Line]:
@@ -161,12 +159,10 @@ class HealthPanel(SidePanel):
         self._told: tuple[Trace | None, int, list[Line]] = (None, 0, [])  # at every position of a trace
 
     def rows_wanted(self) -> int:
-        """Take a row for each line."""
         width = self.content_size.width or self.app.size.width // 3
         return len(self._lines_of(self.trace_position.trace, width)) if self.trace_position is not None else 1
 
     def draw_trace(self, position: TracePosition, width: int, height: int) -> list[Line]:
-        """Draw what there is room for."""
         return cut(self._lines_of(position.trace, width), height)
 
     def _lines_of(self, trace: Trace, width: int) -> list[Line]:

@@ -1,0 +1,99 @@
+"""The device that a run trains on: which there is, whose turn it is on this thread, its memory and random numbers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from autograd_tui.core.errors import Refused
+
+
+def choose_device(requested: str | None) -> str:
+    """Return the device that is asked for; for None and "auto" the accelerator where there is one, else "cpu".
+
+    Raises Refused, in one sentence, where this machine has none of that name.
+    """
+    accelerator = torch.accelerator.current_accelerator(check_available=True)
+    if requested is None or requested == "auto":
+        return "cpu" if accelerator is None else accelerator.type
+    try:
+        device = torch.device(requested)
+    except RuntimeError:
+        raise Refused(f'"{requested}" is no device: use auto, cpu, or cuda, cuda:1, mps, xpu.') from None
+    if device.type == "cpu":
+        if device.index:
+            raise Refused(f"there is no {requested}: all of the CPU is one device, cpu.")
+        return str(device)
+    if accelerator is None or accelerator.type != device.type:
+        available = "cpu alone" if accelerator is None else f"cpu and {accelerator.type}"
+        raise Refused(f"there is no {device.type} device here: this machine has {available}{_why_not(device.type)}.")
+    count = torch.accelerator.device_count()
+    if (device.index or 0) >= count:
+        devices = f"one, {device.type}:0" if count == 1 else f"{count}, {device.type}:0 to {device.type}:{count - 1}"
+        raise Refused(f"there is no {requested}: this machine has {devices}.")
+    return str(device)
+
+
+def _why_not(device_type: str) -> str:
+    """Return what a sentence about a missing device ends with where this PyTorch could not use one anyway."""
+    built = {"cuda": torch.backends.cuda.is_built, "mps": torch.backends.mps.is_built}.get(device_type)
+    return "" if built is None or built() else f", and this PyTorch was built without {device_type}"
+
+
+class Accelerator:
+    """One accelerator by its index. On a CPU there is none: `Accelerator.of` returns None."""
+
+    def __init__(self, device: torch.device) -> None:
+        """`device`: without an index it is the one that is current on this thread."""
+        self._module: Any = torch.get_device_module(device.type)
+        index = torch.accelerator.current_device_index() if device.index is None else device.index
+        self.device = torch.device(device.type, index)
+
+    @classmethod
+    def of(cls, device: str | torch.device) -> Accelerator | None:
+        """Return the accelerator that a device is; None for the CPU and for meta tensors, which no run computes on."""
+        device = torch.device(device)
+        return None if device.type in ("cpu", "meta") else cls(device)
+
+    def make_current(self) -> int:
+        """Make it the current one of this thread; return the index of the one that was.
+
+        Threads begin with the first one. Tensors made on "cuda", the clock, the memory and the random numbers are
+        those of the current one.
+        """
+        before = torch.accelerator.current_device_index()
+        if before != self.device.index:
+            torch.accelerator.set_device_index(self.device.index)
+        return before
+
+    def leave(self, before: int) -> None:
+        """Make the one current again that was so before `make_current`."""
+        if before != self.device.index:
+            torch.accelerator.set_device_index(before)
+
+    def synchronize(self) -> None:
+        """Wait until it has done all that was asked of it."""
+        torch.accelerator.synchronize(self.device)
+
+    def memory_allocated(self) -> int | None:
+        """Return the bytes that all its tensors hold; None where this PyTorch does not count them."""
+        try:
+            if self.device.type == "mps":  # which torch.accelerator cannot ask in all versions
+                return int(self._module.current_allocated_memory())
+            return torch.accelerator.memory_allocated(self.device)
+        except (AttributeError, NotImplementedError, RuntimeError):
+            return None
+
+    def rng_state(self) -> Tensor:
+        """Return the state of its random numbers, on the host."""
+        state: Tensor = self._module.get_rng_state(*self._rng_arguments)
+        return state
+
+    def set_rng_state(self, state: Tensor) -> None:
+        self._module.set_rng_state(state, *self._rng_arguments)
+
+    @property
+    def _rng_arguments(self) -> tuple[torch.device, ...]:
+        return () if self.device.type == "mps" else (self.device,)  # there is one

@@ -1,0 +1,41 @@
+"""Scripts that sessions lead are forked from a process that has PyTorch, where a new Python takes three seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import pytest
+
+import fork_server
+from autograd_tui.engine.script.script_process import ScriptProcess
+
+_start_anew = ScriptProcess._start
+
+
+def fork_scripts() -> None:
+    """Fork all scripts from now on that can be."""
+    fork_server.first_environment()
+    ScriptProcess._start = _fork  # type: ignore[assignment, method-assign]
+
+
+@contextmanager
+def scripts_anew() -> Iterator[None]:
+    """Start those inside the block as users do."""
+    ScriptProcess._start = _start_anew  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        fork_scripts()
+
+
+@pytest.fixture
+def started_anew() -> Iterator[None]:
+    """Start the scripts of a test as users do."""
+    with scripts_anew():
+        yield
+
+
+def _fork(process: ScriptProcess, terminal: str, environment: Mapping[str, str]) -> int:
+    forked = fork_server.start_script(process.command, terminal, environment)
+    return forked or _start_anew(process, terminal, environment)
