@@ -91,3 +91,9 @@ def test_all_is_written_again_once_the_terminal_may_show_something_else() -> Non
     for change in ("\x1b[?1049h", "\x1b[2J"):
         cells.changes(change)
         assert cells.changes(text) == text
+
+
+def test_a_last_cell_that_stays_is_written_again_where_that_is_shorter_than_a_move() -> None:
+    cells = ScreenCells()
+    cells.changes("\x1b[2;13Hb")
+    assert cells.changes("\x1b[2;2Haaaaaaaaaaab") == "\x1b[2Gaaaaaaaaaaab"

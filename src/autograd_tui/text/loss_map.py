@@ -45,7 +45,7 @@ def map_lines(
     columns, rows = _room(width, height)
     if columns < MIN_COLUMNS or rows < MIN_ROWS:
         return []
-    levels = _levels(surface, columns, rows * 2 if colors else rows, LEVELS if colors else len(CHARACTERS))
+    unmarked = _unmarked_rows(surface, columns, rows, colors=colors)
     marks = _Marks(surface, columns, rows)
     for label, points in branches:
         marks.add(points, LEFT)
@@ -59,11 +59,9 @@ def map_lines(
         marks.add([lowest], LOWEST)
     marks.add((point for _, point in way[-1:]), NOW)
     lines = []
-    for row in range(rows):
-        if colors:
-            cells = _colored(levels[2 * row], levels[2 * row + 1], marks.cells[row], marks.dim[row])
-        else:
-            cells = _plain(levels[row], marks.cells[row], marks.dim[row])
+    for row, (levels, cells) in enumerate(unmarked):
+        if marks.cells[row]:
+            cells = _marked(levels, marks.cells[row], marks.dim[row])
         lines.append([(_y_label(surface, row, rows), "dim"), *cells])
     return [*lines, [(_x_labels(surface, columns), "dim")]]
 
@@ -157,6 +155,24 @@ def _levels(surface: LossSurface, columns: int, rows: int, count: int) -> list[l
     levels = levels_of((resampled(heights, rows, columns) - low) / ((high - low) or 1.0), count)
     to_come = (surface.rows - surface.measured_rows) / (surface.rows - 1)  # a share of the rows, from the top
     return [[TO_COME] * columns if (row + 0.5) / rows < to_come else levels[row] for row in range(rows)]
+
+
+@lru_cache(maxsize=8)  # each key draws the same map again, with other marks on a few of its rows
+def _unmarked_rows(
+    surface: LossSurface, columns: int, rows: int, *, colors: bool
+) -> list[tuple[tuple[list[int], ...], list[Span]]]:
+    """Return for each row of the map its levels, the upper and the lower of its cells or one of each, and its text."""
+    if colors:
+        levels = _levels(surface, columns, rows * 2, LEVELS)
+        pairs: list[tuple[list[int], ...]] = [(levels[2 * row], levels[2 * row + 1]) for row in range(rows)]
+    else:
+        pairs = [(row,) for row in _levels(surface, columns, rows, len(CHARACTERS))]
+    return [(each, _marked(each, {}, set())) for each in pairs]
+
+
+def _marked(levels: tuple[list[int], ...], marks: dict[int, str], dim: set[int]) -> list[Span]:
+    """Return the text of a row of the map, marks by column."""
+    return _colored(levels[0], levels[1], marks, dim) if len(levels) == 2 else _plain(levels[0], marks, dim)
 
 
 def _colored(upper: Sequence[int], lower: Sequence[int], marks: dict[int, str], dim: set[int]) -> list[Span]:

@@ -65,9 +65,15 @@ def terse(value: float, digits: int = 4) -> str:
 
 def fitted(value: float, width: int) -> str:
     """Write a finite number with as many digits as `width` characters hold: at least seven are needed."""
-    written = [f"{value:.{decimals}f}" for decimals in (4, 3, 2, 1)] if abs(value) >= 0.001 or value == 0 else []
-    written += [f"{value:.{decimals}e}" for decimals in (3, 2, 1, 0)]
-    return next((text for text in written if len(text) <= width), written[-1][:width])
+    text = ""
+    formats: tuple[str, ...] = (".3e", ".2e", ".1e", ".0e")
+    if abs(value) >= 0.001 or value == 0:
+        formats = (".4f", ".3f", ".2f", ".1f", *formats)
+    for each in formats:
+        text = format(value, each)
+        if len(text) <= width:
+            break
+    return text[:width]
 
 
 def count(value: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from functools import lru_cache
 
 from autograd_tui.core.terminal_text import one_line, printable
 
@@ -34,8 +35,12 @@ def wrapped(text: str, width: int, *, style: str = "", indent: str = "") -> list
     """Break a sentence into rows."""
     if width < 8:
         return [[(text, style)]]
-    rows = textwrap.wrap(text, width, subsequent_indent=indent, break_on_hyphens=False)
-    return [[(row, style)] for row in rows]
+    return [[(row, style)] for row in _wrapped_rows(text, width, indent)]
+
+
+@lru_cache(maxsize=256)  # a panel asks for the same sentences several times: whether they fit, and then for their rows
+def _wrapped_rows(text: str, width: int, indent: str) -> list[str]:
+    return textwrap.wrap(text, width, subsequent_indent=indent, break_on_hyphens=False)
 
 
 def scrolled(top: int, wanted: range, *, count: int, room: int) -> int:

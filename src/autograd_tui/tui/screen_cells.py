@@ -84,6 +84,8 @@ class ScreenCells:
                 self.forget()
                 self._pen = PLAIN
                 return shorten_styles(text)
+        if wanted is not None:
+            self._approach(written, wanted, PLAIN)
         self._set_pen(written, PLAIN)
         if wanted is not None:
             self._move(written, wanted)
@@ -105,17 +107,22 @@ class ScreenCells:
 
     def _put(self, written: list[str], place: Place, text: str, style: Style) -> None:
         """Write a text, behind a move of the cursor, or behind the few cells that are shorter than the move."""
-        row, column = place
-        if self._cursor is not None and self._cursor[0] == row and row in self._rows:
-            gap = self._rows[row].text(self._cursor[1], column, (style, self._pen))
-            if gap and len(gap[0]) <= len(_move(self._cursor, place)):
-                between, its_style = gap
-                self._set_pen(written, its_style)
-                written.append(between)
-                self._cursor = place
+        self._approach(written, place, style)
         self._move(written, place)
         self._set_pen(written, style)
         written.append(text)
+
+    def _approach(self, written: list[str], place: Place, style: Style) -> None:
+        """Write once more the cells before a place, where that is shorter than a move and they have a style at hand."""
+        row, column = place
+        if self._cursor is None or self._cursor[0] != row or row not in self._rows:
+            return
+        gap = self._rows[row].text(self._cursor[1], column, (style, self._pen))
+        if gap and len(gap[0]) <= len(_move(self._cursor, place)):
+            between, its_style = gap
+            self._set_pen(written, its_style)
+            written.append(between)
+            self._cursor = place
 
     def _move(self, written: list[str], place: Place) -> None:
         if self._cursor != place:
@@ -143,13 +150,24 @@ class _Row:
             self._characters += [None] * missing
             self._styles += [None] * missing
         characters, styles = self._characters[start:end], self._styles[start:end]
-        if characters == list(text) and styles == [style] * len(text):
+        if styles.count(style) < len(text):
+            shown = [
+                character if its_style == style else None
+                for character, its_style in zip(characters, styles, strict=True)
+            ]
+        else:
+            shown = characters
+        if shown == list(text):
             return []
+        differ = [
+            column for column, (before, after) in enumerate(zip(shown, text, strict=True), start) if before != after
+        ]
+        if differ[-1] - differ[0] + 1 == len(differ):
+            return [(differ[0], differ[-1] + 1)]
         spans: list[tuple[int, int]] = []
-        for column, (before, after, its_style) in enumerate(zip(characters, text, styles, strict=True), start):
-            if before != after or its_style != style:
-                begin = spans.pop()[0] if spans and spans[-1][1] == column else column
-                spans.append((begin, column + 1))
+        for column in differ:
+            begin = spans.pop()[0] if spans and spans[-1][1] == column else column
+            spans.append((begin, column + 1))
         return spans
 
     def set(self, start: int, text: str, style: Style) -> None:
@@ -177,7 +195,7 @@ def _move(start: Place | None, end: Place) -> str:
 @lru_cache(maxsize=4096)
 def _is_narrow(text: str) -> bool:
     """Return whether each character of a text takes one cell."""
-    return text.isascii() or all(cell_len(character) == 1 for character in text)
+    return text.isascii() or all(cell_len(character) == 1 for character in set(text))
 
 
 def shorten_styles(text: str) -> str:

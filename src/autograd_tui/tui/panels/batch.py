@@ -17,12 +17,18 @@ class DataPanel(Panel):
     """Value by value where they are few, else a row a tensor."""
 
     DEFAULT_CSS = "DataPanel { height: auto; }"
+    _table: tuple[object, list[Line]] = None, []  # drawn last, and what of: the layout asks before each drawing
 
     def rows_wanted(self) -> int:
         return len(self.lines(max(self.content_size.width, 40), 6)) or 1
 
     def draw(self, frame: Frame, width: int, height: int) -> list[Line]:
-        return batch_lines(frame, self.about, width) if self.about else []
+        if self.about is None:
+            return []
+        asked = frame, self.about, width
+        if asked != self._table[0]:
+            self._table = asked, batch_lines(*asked)
+        return self._table[1]
 
 
 class ScatterPanel(Panel):

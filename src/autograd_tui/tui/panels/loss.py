@@ -108,7 +108,11 @@ class LossPanel(Panel):
     def watch_view(self, old: View, new: View) -> None:
         """Plot anew where the history is another one."""
         if old.history is not new.history:
-            self._plots, self._series = (None, []), {}
+            self._series = {}
+            if new.branches:  # what is drawn of them depends on all of the present run
+                self._plots = None, []
+        if old.about is not new.about or old.branches is not new.branches:
+            self._plots = None, []
         if old.about is not new.about:
             self._branch_series = {}
         super().watch_view(old, new)
@@ -315,7 +319,8 @@ class LossPanel(Panel):
         if not plotted:
             return [[(f"there is no {' '.join(view.names)} to plot here", "dim")]]
         asked = (
-            tuple(each.shown for each in plotted),
+            [(each.shown, each.series) for each in plotted],
+            self._changes(),
             width,
             height,
             self.view.log_scale,

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from itertools import takewhile
+from collections.abc import Sequence
 from typing import ClassVar, Self
 
 from rich.cells import cell_len
@@ -204,7 +203,9 @@ class Panel(CachedRows):
         if len(old) != len(self._strips):
             face.refresh()
             return
-        changes = [_changed(before, after, y) for y, (before, after) in enumerate(zip(old, self._strips, strict=True))]
+        changes = [
+            changed_span(before, after, y) for y, (before, after) in enumerate(zip(old, self._strips, strict=True))
+        ]
         regions = [region for region in changes if region]
         if regions:
             face.refresh(*regions)
@@ -259,25 +260,35 @@ class Panel(CachedRows):
         return self.screen.get_component_rich_style(f"panel--{name}", partial=True) if name else Style()
 
 
-def _changed(before: Strip, after: Strip, y: int) -> Region | None:
+def changed_span(before: Strip, after: Strip, y: int) -> Region | None:
     """Return the span of a row from its first to its last changed cell."""
     if before is after or before == after:
         return None
     width = after.cell_length
     if before.cell_length != width or any(cell_len(row.text) != len(row.text) for row in (before, after)):
         return Region(0, y, width, 1)  # a character takes more or less than a cell
-    backwards = [[Segment(text[::-1], style) for text, style, _ in reversed(list(row))] for row in (before, after)]
-    first = _alike(before, after)
-    return Region(first, y, width - _alike(*backwards) - first, 1)
-
-
-def _alike(before: Iterable[Segment], after: Iterable[Segment]) -> int:
-    """Count the cells before the first one that differs."""
-    count = 0
+    first = 0
     for old, new in zip(before, after, strict=False):
-        if old == new:
-            count += len(old.text)
-            continue
-        pairs = zip(old.text, new.text, strict=False) if old.style == new.style else ()
-        return count + sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
-    return count
+        if old != new:
+            first += common_prefix(old.text, new.text) if old.style == new.style else 0
+            break
+        first += len(old.text)
+    last = width
+    for old, new in zip(reversed(list(before)), reversed(list(after)), strict=False):
+        if old != new:
+            last -= common_prefix(old.text[::-1], new.text[::-1]) if old.style == new.style else 0
+            break
+        last -= len(old.text)
+    return Region(first, y, last - first, 1)
+
+
+def common_prefix(one: str, other: str) -> int:
+    """Return how many characters two texts begin with alike; halves are compared, not characters one by one."""
+    low, high = 0, min(len(one), len(other))
+    while low < high:
+        middle = (low + high + 1) // 2
+        if one[low:middle] == other[low:middle]:
+            low = middle
+        else:
+            high = middle - 1
+    return low
