@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from autograd_tui import open_session
@@ -10,6 +12,7 @@ from autograd_tui.text.table.gradient_status import (
     gradient_summary,
     status_counts,
 )
+from handmade_scripts import gan
 from nested_models import open_nested
 
 
@@ -59,3 +62,13 @@ def test_what_was_cleared_is_remembered_for_all() -> None:
 def test_all_ages_are_those_of_each() -> None:
     *_, frame = open_session("linear").run_all("fb w.requires_grad=False fb")
     assert gradient_statuses(frame) == [gradient_status(frame, place) for place in range(2)] == ["unused", "sum of 2"]
+
+
+def test_a_gradient_that_was_there_before_a_script_was_seen_is_not_called_fresh() -> None:
+    behind_backward = gan()[3]
+    first = replace(behind_backward, index=0, iteration=0, command=None)
+    assert gradient_status(behind_backward, 0) == "fresh"
+    assert gradient_status(first, 0) == "from before"
+    assert gradient_statuses(first)[0] == "from before"
+    assert first.grads[0] is not None
+    assert full_status(first, first.grads[0], 0) == "there before the first backward that was seen"

@@ -10,7 +10,12 @@ from autograd_tui.core.frame import Frame
 from autograd_tui.core.tensor_stats import NONFINITE_COLUMN, ROW_WIDTH, Grads, GradStats, StatsTable
 from autograd_tui.text.numbers import at_least, number
 
-FULL_WORDS = {"used": "used by step, not cleared", "before the move": "fresh, but from before the parameters moved"}
+UNSEEN = "from before"  # of a backward that a script had made before its first event was seen
+FULL_WORDS = {
+    "used": "used by step, not cleared",
+    "before the move": "fresh, but from before the parameters moved",
+    UNSEEN: "there before the first backward that was seen",
+}
 
 
 def main_number(grad: GradStats) -> float | None:
@@ -54,6 +59,8 @@ def _status(frame: Frame, index: int, *, old: bool) -> str:
     backwards, used = frame.grads.backwards[index], frame.grads.used[index]
     if not backwards:
         return "frozen" if index in frame.frozen else "unused by loss" if index in frame.unused else "None"
+    if _is_unseen(frame):
+        return UNSEEN
     summed = f"sum of {backwards}" if backwards > 1 else ""
     if index in _kept_outside(frame):
         return f"{summed or 'kept'}, no step's"
@@ -70,6 +77,8 @@ def full_status(frame: Frame, grad: GradStats, index: int) -> str:
     if index in _kept_outside(frame):
         summed = f"sum of {grad.backwards} backwards, " if grad.backwards > 1 else ""
         return f"{summed}not held by the optimizer"
+    if _is_unseen(frame):
+        return FULL_WORDS[UNSEEN]
     summed = f"sum of {grad.backwards} backwards" if grad.backwards > 1 else ""
     if grad.used:
         return f"{summed}, used" if summed else FULL_WORDS["used"]
@@ -84,6 +93,11 @@ def full_status(frame: Frame, grad: GradStats, index: int) -> str:
 def _kept_outside(frame: Frame) -> frozenset[int]:
     """Return the parameters that an optimizer leaves out; none where there is no optimizer at all."""
     return frozenset() if frame.lacks_optimizers else frame.grads.outside
+
+
+def _is_unseen(frame: Frame) -> bool:
+    """Return whether no backward of a script has been seen, so that nobody knows what made its gradients."""
+    return frame.script is not None and not frame.iteration
 
 
 def _is_of_an_earlier_forward(frame: Frame, index: int) -> bool:
