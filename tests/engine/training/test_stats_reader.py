@@ -467,6 +467,17 @@ def test_a_command_copies_once_from_its_device(monkeypatch: pytest.MonkeyPatch) 
     assert tables["params"][0].values == (0.0,)
 
 
+def test_zeros_on_an_accelerator_are_told_from_small_numbers_with_one_more_copy(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(tensor_properties, "is_measurable", lambda tensor: True)
+    grads = {str(size): torch.zeros(size, device="meta") for size in (16, 2000, 3000, 4000)}
+    with CountsCopies() as mode:
+        table = StatsReader().read({"grads": TensorGroup(grads, sampled_range=True)})["grads"]
+    assert mode.copies == 2
+    assert [row.norm for row in table] == [0.0] * 4
+
+
 class Away(torch.Tensor):
     """A host tensor that says it is on an accelerator, and counts the copies from there."""
 

@@ -336,11 +336,21 @@ def to_host(tensors: Sequence[Tensor]) -> list[Tensor]:
 def _remeasure_unusual(table: StatsTable, tensors: Sequence[Tensor]) -> None:
     layout = table.layout
     columns = (table.numbers[column::ROW_WIDTH] for column in range(3))
+    unusual: list[int] = []
+    seem_zero: list[int] = []  # as gradients that are set to zero: their samples do not tell
     for row, (norm, low, high) in enumerate(zip(*columns, strict=True)):
         if MIN_EXACT_NORM < norm < math.inf or row in layout.sparse or not layout.measurable[row]:
             continue
-        if not low == high == 0 or _has_sampled_range(layout, row):
-            remeasure(table, row, tensors[row])
+        if not norm == low == high == 0:
+            unusual.append(row)
+        elif _has_sampled_range(layout, row):
+            seem_zero.append(row)
+    if seem_zero:
+        ends = to_host([end for row in seem_zero for end in torch.aminmax(as_real_floats(tensors[row]))])
+        pairs = zip(seem_zero, ends[0::2], ends[1::2], strict=True)
+        unusual += [row for row, low, high in pairs if low != 0 or high != 0]
+    for row in unusual:
+        remeasure(table, row, tensors[row])
 
 
 def _has_sampled_range(layout: StatsLayout, row: int) -> bool:
