@@ -23,6 +23,7 @@ from fork_server import READ_AT_THE_START, Process
 PROGRAM = (sys.executable, "-m", "autograd_tui")
 # The same beside a shell, which keeps the terminal open when the program has ended.
 IN_A_SHELL = ("sh", "-c", '"$0" "$@"; echo "ended with $?"; read line', *PROGRAM)
+READ_LATER = "PYTHONBREAKPOINT"  # at each `breakpoint()`
 PATIENCE = 90  # seconds; a test that waits so long has failed
 
 
@@ -57,7 +58,8 @@ class Terminal:
             terminal=True,
             anew=anew
             or any(
-                name.startswith(READ_AT_THE_START) and value != kept.get(name) for name, value in environment.items()
+                name.startswith(READ_AT_THE_START) and name != READ_LATER and value != kept.get(name)
+                for name, value in environment.items()
             ),
         )
         os.close(theirs)

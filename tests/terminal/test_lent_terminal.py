@@ -30,9 +30,8 @@ Lending(lambda why: print(f"<{why}>"), lambda: print("<back>")).install()
 def screen(folder: Path, code: str) -> Iterator[Terminal]:
     """Show a screen whose script runs this code."""
     (folder / "train.py").write_text(f"import os\nos.chdir({str(folder)!r})\n{AGENT}\n{code}")
-    paths = os.pathsep.join(each for each in sys.path if each)
     program = (sys.executable, lending_screen.__file__)
-    with terminal(str(folder), program=program, PYTHONPATH=paths, width=100, height=30) as shown:
+    with terminal(str(folder), program=program, width=100, height=30) as shown:
         shown.wait(lambda: OPEN in shown.bytes, "the screen")
         yield shown
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,11 +19,10 @@ OPEN, CLOSED = b"\x1b[?1049h", b"\x1b[?1049l"  # the alternate screen
 
 
 @contextmanager
-def script(name: str, state: Path) -> Iterator[Terminal]:
+def script(name: str, state: Path, *, anew: bool = False) -> Iterator[Terminal]:
     """Show the screen of a script."""
-    paths = os.pathsep.join(each for each in sys.path if each)
     words = ("script", name if os.sep in name else str(SCRIPTS / name))
-    with terminal(*words, program=PROGRAM, XDG_STATE_HOME=str(state), PYTHONPATH=paths) as shown:
+    with terminal(*words, program=PROGRAM, anew=anew, XDG_STATE_HOME=str(state)) as shown:
         yield shown
 
 
@@ -59,7 +57,7 @@ def wait_for_end(pids: list[int]) -> None:
 
 
 def test_a_script_asks_before_it_trains_and_while_it_does(tmp_path: Path) -> None:
-    with script("asks.py", tmp_path) as shown:
+    with script("asks.py", tmp_path, anew=True) as shown:
         wait_until_lent(shown, "learning rate?")
         shown.type("0.5\r")
         shown.wait_for("frame 0 of 0")

@@ -21,10 +21,10 @@ LAST = "stdin, stdout: True True"
 
 
 @contextmanager
-def script(*arguments: str, debugger: str = "") -> Iterator[Terminal]:
+def script(*arguments: str, debugger: str = "", anew: bool = False) -> Iterator[Terminal]:
     """Run the script in a terminal."""
     program = (sys.executable, str(SCRIPT))
-    with terminal(*arguments, program=program, anew=True, PYTHONPATH=PATHS, PYTHONBREAKPOINT=debugger) as opened:
+    with terminal(*arguments, program=program, anew=anew, PYTHONBREAKPOINT=debugger) as opened:
         yield opened
 
 
@@ -37,7 +37,7 @@ def screens_pid(opened: Terminal) -> int:
 
 @pytest.mark.parametrize("form", ["call", "breakpoint"])
 def test_the_screen_opens_in_the_loop_and_the_script_goes_on_when_it_is_left(form: str) -> None:
-    with script(form, "asks", debugger="autograd_tui.step_into") as opened:
+    with script(form, "asks", debugger="autograd_tui.step_into", anew=form == "breakpoint") as opened:
         opened.wait_for("iteration 0")
         opened.wait_for("frame 0")
         assert "model" in opened.text or "weight" in opened.text
