@@ -14,7 +14,7 @@ from autograd_tui.core.session_protocol import SCRIPTED
 from autograd_tui.core.watchpoint import FiredWatchpoint
 from autograd_tui.text.batch_table import batch_lines
 from autograd_tui.text.styled_text import plain
-from autograd_tui.tui.app import AutogradApp
+from autograd_tui.tui.app import AutogradApp, _leads_run
 from autograd_tui.tui.panels.loss import LossPanel
 from autograd_tui.tui.panels.text_panels import wrapped_sentences
 from autograd_tui.tui.panels.trace_panels import SourcePanel
@@ -203,3 +203,10 @@ async def test_what_a_sentence_says_of_a_long_name_is_not_left_out() -> None:
     assert len(rows) == 2
     assert rows[0].endswith("0.linear2.weight, 2.0421% of it")
     assert rows[1].endswith(".weight: 0.5229")
+
+
+async def test_a_script_that_is_left_before_its_first_frame_has_no_line_that_repeats_it() -> None:
+    async with running(script_app("simple"), (80, 24)) as shown:
+        assert _leads_run(shown.app)
+        shown.app.main.state.view = replace(shown.app.main.state.view, about=None)
+        assert not _leads_run(shown.app)

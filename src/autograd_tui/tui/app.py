@@ -338,6 +338,14 @@ def _chosen_preferences(theme: str | None, ascii_only: bool | None) -> Preferenc
     return preferences
 
 
+def _leads_run(app: AutogradApp) -> bool:
+    """Return whether there is a run of its own to repeat: a follower has none, nor a script left before it trained."""
+    can = app.main.trainer.can
+    if can.script:
+        return can.export and app.main.state.view.about is not None
+    return can.run
+
+
 def _say_last(app: AutogradApp, output: CapturedOutput, greeting: str | None, *, says_command: bool = True) -> None:
     """Print what the model has printed, then why the screen closed or the line that repeats the run."""
     print_lines(*output.said_again(), file=sys.stderr)
@@ -347,8 +355,7 @@ def _say_last(app: AutogradApp, output: CapturedOutput, greeting: str | None, *,
         say(str(app.failure))
     elif app.failure is not None:
         print_traceback(app.failure)
-    elif says_command and ((can := app.main.trainer.can).run or (can.script and can.export)):
-        # A follower leads nothing.
+    elif says_command and _leads_run(app):
         print_lines(*app.main.trainer.runner.earlier_command_lines, app.main.last_command_line())
         if greeting:
             say(greeting)
