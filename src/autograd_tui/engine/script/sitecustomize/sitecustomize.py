@@ -26,8 +26,13 @@ class AfterTorch:
 
         def exec_module(module):  # type: ignore[no-untyped-def]
             loader.exec_module = run  # type: ignore[method-assign]  # a tool that hooks the import as well may have set it
-            run(module)
-            enter()
+            try:
+                run(module)
+                enter()
+            except BaseException as error:
+                if error.__traceback__ is not None:
+                    error.__traceback__ = error.__traceback__.tb_next
+                raise  # this adds no frame: the script's traceback is that of a plain import
 
         loader.exec_module = exec_module  # type: ignore[method-assign]
         return spec
@@ -41,6 +46,9 @@ def enter() -> None:
         enter_script()
     except Exception as error:
         report(f"{type(error).__name__}: {error}")
+    except KeyboardInterrupt as error:
+        error.__traceback__ = None  # it shows what is imported here
+        raise
 
 
 def report(reason: str) -> None:
