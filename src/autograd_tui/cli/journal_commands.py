@@ -119,7 +119,7 @@ def _check(journal: Journal, reopen: Callable[[], Session]) -> int:
 
     It is 1 also where a line is damaged, since nothing is known of those behind it.
     """
-    from autograd_tui.journal.verify import machine_differences, verify_journal
+    from autograd_tui.journal.verify import NOT_DETERMINISTIC, is_repeatable, machine_differences, verify_journal
 
     session = reopen()
     elsewhere = machine_differences(journal.config, session.about.config)
@@ -127,7 +127,8 @@ def _check(journal: Journal, reopen: Callable[[], Session]) -> int:
     for checked in verify_journal(session, journal):
         if not checked.matches:
             line = f'line {checked.entry.id + 1} ("{checked.entry.command}")'
-            print_lines(f"{journal.path}: differs from {line} on{where}.")
+            may_differ = "" if is_repeatable(journal.config) else NOT_DETERMINISTIC.format(journal.config.device)
+            print_lines(f"{journal.path}: differs from {line} on{where}.{may_differ}")
             return 1
     before = " before the damaged one" if journal.damage else ""
     print_lines(f"{journal.path}: all {len(journal.entries)} lines{before} agree{where}.")

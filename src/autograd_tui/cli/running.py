@@ -133,7 +133,7 @@ def _open_another(scenario: str, options: argparse.Namespace, folder: str | None
     """
     from autograd_tui.engine.open_session import open_session
 
-    wanted = {name: getattr(options, name, None) for name in ("device", "threads", "memory")}
+    wanted = {name: getattr(options, name, None) for name in ("device", "threads", "memory", "deterministic")}
     arguments: dict[str, Any] = {name: value for name, value in wanted.items() if value is not None}
     before = working_folder()
     go_to(folder)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 # What the command line hands on to `open_session`, under the same names.
 SESSION_OPTIONS: tuple[str, ...] = ("seed", "device", "threads", "optimizer", "lr", "momentum", "weight_decay", "decay")
+SESSION_OPTIONS += ("deterministic",)
 SESSION_OPTIONS += ("memory", "state", "batch_size", "image_size", "data", "weights", "hub_dir", "image")
 
 
@@ -60,6 +61,12 @@ what has been run before; each has a --help of its own."""
     training.add_argument(
         "--device",
         help="auto (the accelerator where there is one), cpu, cuda, cuda:1, mps or xpu (default: the scenario's)",
+    )
+    training.add_argument(
+        "--deterministic",
+        action="store_true",
+        default=None,
+        help="algorithms that give the same bits each time, also on CUDA; an operation that has none raises",
     )
     training.add_argument("--threads", type=int, help="that PyTorch may use on the CPU")
     training.add_argument("--optimizer", help="any of torch.optim by name: adam, or sgd,momentum=0.9,nesterov=true")

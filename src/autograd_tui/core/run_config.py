@@ -64,7 +64,7 @@ class RunConfig:
         words = ["autograd-tui", self.scenario]
         flags = {**self.arguments, **{name: value for name, value in self.own.items() if name in FLAG_OPTIONS}}
         for name, value in flags.items():
-            words += ["--" + name.replace("_", "-"), _written(value)]
+            words += ["--" + name.replace("_", "-"), *([] if value is True else [_written(value)])]
         for name, value in self.own.items():
             words += [] if name in FLAG_OPTIONS else ["--option", f"{name}={_written(value)}"]
         return " ".join(map(quoted, words))

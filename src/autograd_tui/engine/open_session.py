@@ -21,7 +21,7 @@ from autograd_tui.core.session_protocol import SessionInfo
 from autograd_tui.engine.replay.checkpoints import CheckpointStore
 from autograd_tui.engine.session import Session
 from autograd_tui.engine.tracing.phase_tracer import PhaseTracer
-from autograd_tui.engine.training.accelerator import choose_device
+from autograd_tui.engine.training.accelerator import choose_device, device_versions, use_deterministic_algorithms
 from autograd_tui.engine.training.global_state import GlobalState, HostRng
 from autograd_tui.engine.training.optimizers import override_spec
 from autograd_tui.engine.training.scenario import Options, Parts, Scenario, flag
@@ -65,6 +65,7 @@ def open_session(
     decay: str | None = None,
     memory: str | int = "1GiB",
     state: str | None = None,
+    deterministic: bool = False,
     **options: Any,
 ) -> Session:
     """Open a training session at frame 0, as the command line's options of the same names do.
@@ -74,10 +75,13 @@ def open_session(
     decay: "plateau[:factor[:patience[:min_lr]]]".
     memory: for the checkpoints that make going back quick: "500MB", or bytes.
     state: a file with what the model, and the optimizer, begin with; an lr given here holds nevertheless.
+    deterministic: ask PyTorch for algorithms that give the same bits each time, for the whole process from here on.
     options: the scenario's own, such as batch_size; None leaves the default.
     Raises Refused, in one sentence, where something has no meaning here.
     """
-    requested = SessionOptions(seed, device, threads, optimizer, lr, momentum, weight_decay, decay, memory, state)
+    requested = SessionOptions(
+        seed, device, threads, optimizer, lr, momentum, weight_decay, decay, memory, state, deterministic
+    )
     return _open(scenario, requested, options, working_folder())
 
 
@@ -123,6 +127,7 @@ class SessionOptions:
     decay: str | None = None
     memory: str | int = "1GiB"
     state: str | None = None
+    deterministic: bool = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.seed < 1 << 40:
@@ -148,6 +153,7 @@ class SessionOptions:
         values: dict[str, Any] = {"seed": self.seed or None, "device": self.device, "threads": self.threads}
         values |= {"optimizer": self.optimizer, "lr": self.lr, **self.optimizer_options}
         values |= {"decay": None if lr_decay is None else str(lr_decay)}
+        values |= {"deterministic": self.deterministic or None}
         values |= {"memory": None if self.budget == DEFAULT_MEMORY else self.memory, "state": self.state}
         return {name: value for name, value in values.items() if value is not None}
 
@@ -169,6 +175,8 @@ def _open(
     own_options = {name: value for name, value in options.items() if value is not None}
     if requested.threads is not None:
         torch.set_num_threads(requested.threads)
+    if requested.deterministic:
+        use_deterministic_algorithms()
     budget = requested.budget
     lr_decay = LrDecay.parse(requested.decay) if requested.decay is not None else None
     optimizer_options = (
@@ -216,7 +224,7 @@ def _open(
         {**own_options, **parts.settled, **{name: paths.get(name, own_options[name]) for name in file_options}},
         device=chosen_device,
         threads=torch.get_num_threads(),
-        versions=_versions(),
+        versions=_versions() | device_versions(chosen_device),
         sha256=scenario_hash,
         hashes=hashes.result(),
         folder=current_folder,

@@ -11,7 +11,14 @@ from autograd_tui.core.command_log import RanCommand
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.optimizer_spec import OptimizerSpec
 from autograd_tui.core.run_config import RunConfig
-from autograd_tui.export.script import decay_line, import_lines, import_note, versions_line
+from autograd_tui.export.script import (
+    decay_line,
+    deterministic_lines,
+    import_lines,
+    import_note,
+    import_of_os,
+    versions_line,
+)
 from autograd_tui.export.script_model import (
     OPTION_DEFAULTS,
     OptimizerLines,
@@ -43,7 +50,12 @@ def repro_script(config: RunConfig, repro: Mapping[str, Any]) -> str:
     copies = is_user_model or any(raised and command.phase is Phase.STEP for command, raised in commands)
     imports = import_lines(
         scenario,
-        standard=["import copy"] * copies + ["import random"] * is_user_model + ["from pathlib import Path"],
+        standard=[
+            *["import copy"] * copies,
+            *import_of_os(config),
+            *["import random"] * is_user_model,
+            "from pathlib import Path",
+        ],
         host_rng=is_user_model,
         scheduler=bool(decay),
         global_state=needs_global_state,
@@ -57,6 +69,7 @@ def repro_script(config: RunConfig, repro: Mapping[str, Any]) -> str:
         "script",
         header=_header(config, repro, scenario),
         imports=imports,
+        deterministic=deterministic_lines(config),
         global_state=global_state_lines(config) if needs_global_state else [],
         buffer_functions=fill_section("phases", "buffer functions") if is_user_model else [],
         model=scenario.model,

@@ -45,7 +45,7 @@ def training_script(
     host_rng = scenario.is_user_model and "seed" in names
     imports = import_lines(
         scenario,
-        standard=["import copy"] * copies + ["import random"] * host_rng,
+        standard=["import copy"] * copies + import_of_os(config) + ["import random"] * host_rng,
         host_rng=host_rng,
         scheduler=bool(decay_line(config)),
         global_state=needs_global_state,
@@ -176,10 +176,20 @@ def import_lines(
 
 
 def _threads(config: RunConfig) -> list[str]:
-    """Return the request for as many threads as the run had: sums of many floats depend on it."""
-    if config.scenario == "linear" and "threads" not in config.arguments:
-        return []
-    return fill_section("script", "threads", threads=repr(config.threads))
+    """Return the request for as many threads as the run had, and for deterministic algorithms: sums depend on both."""
+    has_threads = config.scenario != "linear" or "threads" in config.arguments
+    lines = fill_section("script", "threads", threads=repr(config.threads)) if has_threads else []
+    return lines + deterministic_lines(config)
+
+
+def import_of_os(config: RunConfig) -> list[str]:
+    """Return the import that `deterministic_lines` need."""
+    return ["import os"] if config.arguments.get("deterministic") else []
+
+
+def deterministic_lines(config: RunConfig) -> list[str]:
+    """Return the request for deterministic algorithms where the run had it."""
+    return fill_section("script", "deterministic") if config.arguments.get("deterministic") else []
 
 
 def decay_line(config: RunConfig) -> str:

@@ -250,6 +250,7 @@ _ARGUMENT_TYPES: dict[str, tuple[type, ...]] = {
     "decay": (str,),
     "memory": (int, str),
     "state": (str,),
+    "deterministic": (bool,),
 }
 _HASH = "[0-9a-f]{64}"
 _MAX_TIME = 253402214400  # seconds since the epoch: the last day that a calendar of ours has

@@ -58,9 +58,20 @@ def verify_journal(session: Session, journal: Journal) -> Iterator[EntryCheck]:
         yield EntryCheck(entry, frame_digest(session.frame) == entry.digest)
 
 
+DEVICE_VERSIONS = ("card", "cuda", "cudnn", "algorithms", "cudnn benchmark")
+
+
+NOT_DETERMINISTIC = " It ran without --deterministic, and so its numbers on {} may differ from run to run."
+
+
+def is_repeatable(config: RunConfig) -> bool:
+    """Return whether PyTorch was asked for the same bits each time, which on a CPU it need not be."""
+    return config.device == "cpu" or bool(config.arguments.get("deterministic"))
+
+
 def machine_differences(then: RunConfig, now: RunConfig) -> list[str]:
     """Return in what this machine differs from the one that wrote the journal: numbers may differ with it."""
     pairs = [("device", then.device, now.device), ("threads", then.threads, now.threads)]
-    packages = [name for name in ("torch", "autograd-tui") if name in then.versions]
-    pairs += [(name, then.versions[name], now.versions.get(name)) for name in packages]
+    packages = [name for name in ("torch", "autograd-tui", *DEVICE_VERSIONS) if name in then.versions]
+    pairs += [(name, then.versions[name], now.versions.get(name, "none")) for name in packages]
     return [f"{name} {after} (was {before})" for name, before, after in pairs if before != after]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import torch
@@ -40,6 +41,35 @@ def _why_not(device_type: str) -> str:
     """Return what a sentence about a missing device ends with where this PyTorch could not use one anyway."""
     built = {"cuda": torch.backends.cuda.is_built, "mps": torch.backends.mps.is_built}.get(device_type)
     return "" if built is None or built() else f", and this PyTorch was built without {device_type}"
+
+
+def use_deterministic_algorithms() -> None:
+    """Ask PyTorch for algorithms that give the same bits each time, in this process from here on.
+
+    An operation that has none raises then. cuBLAS reads its setting when it starts: call it before CUDA is used.
+    """
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.benchmark = False
+
+
+def device_versions(device: str) -> dict[str, str]:
+    """Return by name what else the numbers depend on: an accelerator's card and libraries, and deterministic flags.
+
+    On a CPU there is nothing but the flags, and those only where they are set.
+    """
+    versions: dict[str, str] = {}
+    if torch.device(device).type == "cuda":
+        versions["card"] = torch.cuda.get_device_name(device)
+        versions["cuda"] = torch.version.cuda or torch.version.hip or ""
+        versions["cudnn"] = str(torch.backends.cudnn.version() or "")  # type: ignore[no-untyped-call]
+    if torch.are_deterministic_algorithms_enabled():
+        versions["algorithms"] = "deterministic"
+    elif torch.device(device).type != "cpu":
+        versions["algorithms"] = "any"
+    if torch.backends.cudnn.benchmark:
+        versions["cudnn benchmark"] = "on"
+    return {name: version for name, version in versions.items() if version}
 
 
 class Accelerator:
