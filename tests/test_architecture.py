@@ -39,6 +39,7 @@ WALLS = {  # by the longest beginning that fits
     "core/": CORE,
     "engine/training/": TRAINING,
     "engine/training/stats_reader": {"numpy", *TRAINING},
+    "engine/training/free_run_watch": {"numpy", *TRAINING},
     "engine/training/tensor_file": {"safetensors", *TRAINING},
     "engine/tracing/": TRACING,
     "engine/replay/": REPLAY,

@@ -15,6 +15,7 @@ from autograd_tui.engine.session import Session
 from autograd_tui.engine.training.checkpoint import BARE_CHECKPOINT
 from autograd_tui.engine.training.scenario import Parts, Scenario
 from autograd_tui.engine.training.state import TrainingState
+from autograd_tui.engine.training.trainer import Trainer
 from plain_loop import Build, Tensors, mse, named_tensors
 
 MakeGroups = Callable[[nn.Module], Sequence[Any]]
@@ -25,6 +26,11 @@ FEW = 3 * BARE_CHECKPOINT  # for two checkpoints of a small model
 def state_of(session: Session) -> TrainingState:
     """Give the live training state inside a session."""
     return session._trainer.state
+
+
+def trainer_of(session: Session) -> Trainer:
+    """Give the trainer inside a session."""
+    return session._trainer
 
 
 def tensors(session: Session) -> Tensors:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from autograd_tui.core.command import Phase
@@ -116,6 +116,15 @@ class ConditionMemory:
     rises: int = 0
     still: dict[int, int] = field(default_factory=dict)  # iterations in a row, by the parameter's index
 
+    def count_loss(self, loss: float, iteration: int) -> int:
+        """Count the loss of an iteration's first forward; return how often it has risen in a row, 0 at later ones."""
+        if iteration == self.iteration:
+            return 0
+        has_risen = self.loss is not None and loss > self.loss
+        self.loss, self.iteration = loss, iteration
+        self.rises = self.rises + 1 if has_risen else 0
+        return self.rises
+
 
 def reason_to_fire(watchpoint: Watchpoint, frame: Frame, memory: ConditionMemory) -> str | None:
     """Return a sentence on what holds; None where the condition does not. `memory` is that of this watchpoint."""
@@ -207,21 +216,20 @@ def _counted(name: str, row: TensorStats) -> str:
 
 def _rises(watchpoint: Watchpoint, frame: Frame, memory: ConditionMemory) -> str | None:
     """Count the iterations in which the loss was greater than before; return a sentence where they are enough."""
-    if frame.phase is not Phase.FORWARD or frame.loss is None or frame.iteration == memory.iteration:
+    if frame.phase is not Phase.FORWARD or frame.loss is None:
         return None
-    before, memory.loss, memory.iteration = memory.loss, frame.loss, frame.iteration
-    memory.rises = memory.rises + 1 if before is not None and frame.loss > before else 0
-    if not memory.rises or memory.rises % watchpoint.times:
+    rises = memory.count_loss(frame.loss, frame.iteration)
+    if not rises or rises % watchpoint.times:
         return None
-    return f"the loss has risen {memory.rises} times in a row, to {frame.loss:.4g}"
+    return f"the loss has risen {rises} times in a row, to {frame.loss:.4g}"
 
 
 def _still(watchpoint: Watchpoint, frame: Frame, memory: ConditionMemory) -> str | None:
     """Count the steps that have left a parameter as it was; return a sentence where they are enough."""
     if frame.phase is not Phase.STEP or frame.before is None or frame.moves is None:
         return None
-    for index in _trained(watchpoint, frame):
-        memory.still[index] = memory.still.get(index, 0) + 1 if _is_unmoved(frame, index) else 0
+    for index in watched_for_stillness(watchpoint, frame):
+        memory.still[index] = memory.still.get(index, 0) + 1 if is_unmoved(frame, index) else 0
     indices = [index for index, count in memory.still.items() if count and count % watchpoint.times == 0]
     if not indices:
         return None
@@ -229,7 +237,7 @@ def _still(watchpoint: Watchpoint, frame: Frame, memory: ConditionMemory) -> str
     return f"{frame.params.layout.names[indices[0]]} has not changed for {memory.still[indices[0]]} iterations{more}"
 
 
-def _trained(watchpoint: Watchpoint, frame: Frame) -> list[int]:
+def watched_for_stillness(watchpoint: Watchpoint, frame: Frame) -> list[int]:
     """Return the indices of the parameters to look at: the one named, else all that the optimizer is to move."""
     names = frame.params.layout.names
     if watchpoint.name:
@@ -238,7 +246,7 @@ def _trained(watchpoint: Watchpoint, frame: Frame) -> list[int]:
     return [index for index in range(len(names)) if groups[index] is not None and index not in frame.frozen]
 
 
-def _is_unmoved(frame: Frame, index: int) -> bool:
+def is_unmoved(frame: Frame, index: int) -> bool:
     """Return whether a step has left a parameter as it was, as far as its statistics show."""
     assert frame.before is not None
     assert frame.moves is not None
@@ -285,15 +293,19 @@ class Watcher:
 
     def check(self, frame: Frame) -> None:
         """Check the conditions against the numbers that are new in a frame that has just been made."""
+        reasons = self.reasons(frame)
+        if reasons:
+            self.fired = self._untaken = FiredWatchpoint(frame.index, frame.iteration, "; ".join(reasons))
+
+    def reasons(self, frame: Frame) -> list[str]:
+        """Count what is new in a frame that has just been made, and return a sentence on each condition that holds."""
         if frame.index != self._last_index + 1:  # training has gone back, or on without frames
             self._memories = {}
         self._last_index = frame.index
         if not self.armed or frame.error or frame.command is None:
-            return
+            return []
         memories = [(each, self._memories.setdefault(each, ConditionMemory())) for each in self.armed]
-        reasons = [reason for watchpoint, memory in memories if (reason := reason_to_fire(watchpoint, frame, memory))]
-        if reasons:
-            self.fired = self._untaken = FiredWatchpoint(frame.index, frame.iteration, "; ".join(reasons))
+        return [reason for watchpoint, memory in memories if (reason := reason_to_fire(watchpoint, frame, memory))]
 
     def memory(self, watchpoint: Watchpoint) -> ConditionMemory:
         """Return what an armed watchpoint remembers, for one who counts events of which no frames are made."""
@@ -301,6 +313,17 @@ class Watcher:
 
     def go_on_behind(self, index: int) -> None:
         """Keep what is remembered, though no frames up to `index` were checked: somebody has counted those events."""
+        self._last_index = index
+
+    def copy_memories(self, index: int) -> dict[Watchpoint, ConditionMemory]:
+        """Return copies of what is remembered at frame `index`: nothing where other frames were checked last."""
+        if index != self._last_index:
+            return {}
+        return {each: replace(memory, still=dict(memory.still)) for each, memory in self._memories.items()}
+
+    def restore_memories(self, memories: dict[Watchpoint, ConditionMemory], index: int) -> None:
+        """Remember what `copy_memories` returned at frame `index`, from which training goes on."""
+        self._memories = memories
         self._last_index = index
 
     def fired_at(self, frame: Frame) -> bool:

@@ -118,7 +118,7 @@ class Session:
         """Run iterations at the loop's own speed until `goal`, `stopped` or an error; yield a frame now and then.
 
         `every`: seconds between them, more where making them would cost too much of the run. The frames between are
-        not made: `look` makes them when asked. While a watchpoint is armed all are made, and it ends where one fires.
+        not made: `look` makes them when asked. It ends where a watchpoint fires.
         """
         return run_free(self._timeline, goal, stopped, every=every)
 
@@ -134,7 +134,7 @@ class Session:
         return self._timeline.watcher.armed
 
     def arm(self, watchpoint: Watchpoint | str) -> None:
-        """Pause runs where a condition holds, "grad_norm > 10"; while one is armed they go phase by phase.
+        """Pause runs where a condition holds, "grad_norm > 10"; while one is armed each phase is looked at.
 
         Raises UnknownCommand where it is none, and Refused where the model has no such parameter.
         """

@@ -61,6 +61,7 @@ def _allowed(widest: float, quick: float, *, room: int) -> Callable[[float], flo
 
 
 MIN_SPACING = 0.5  # seconds of training between checkpoints, so that going back re-runs no more than that
+MAX_WAY_BACK = 3.0  # seconds of training behind the last one, from where a run may still have to go back to it
 MAX_TIME_SHARE = 0.03  # of the run's time that checkpoints may cost
 MAX_BRANCH_SHARE = 0.25  # of the byte budget, for the last checkpoints of branches that were left
 MAX_LEFT_BRANCHES = 100  # that have one
@@ -115,6 +116,14 @@ class CheckpointStore:
     def newest(self) -> Checkpoint | None:
         """The last one."""
         return self._checkpoints[-1] if self._checkpoints else None
+
+    @property
+    def is_near(self) -> bool:
+        """Whether the last one is so near that going back to it, in case, takes little time."""
+        newest = self.newest
+        if newest is None:
+            return False
+        return (self._trainer.frame.index - newest.frame.index) * self._frame_seconds <= MAX_WAY_BACK
 
     @property
     def bytes(self) -> int:

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import math
 import weakref
-from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from autograd_tui.core.norm_bounds import FINITE, Range, is_safe, is_too_small, nearly_holds, safe_range
 from autograd_tui.core.watchpoint import GRAD_NORM, LOSS, PARAM_NORM, Watcher, Watchpoint
 
 if TYPE_CHECKING:
     from autograd_tui.engine.script.loop_phases import Phases
 
-MARGIN = 0.01  # of a norm in float32, which is compared with a bound
-MIN_BOUND = 1e-15  # below it the squares in a norm may vanish
 MAX_ITEMS = 4  # norms that are copied to the host one by one
 PLAIN = (Tensor, torch.nn.Parameter)
-Range = tuple[float, float]
 NARROW = (torch.float16, torch.bfloat16)  # whose norms are taken in float32
 
 
@@ -41,8 +38,8 @@ class WatchFilter:
         self._of_params = [each for each in bounds if each.name == PARAM_NORM or each.name in names]
         self._of_grads = [each for each in bounds if each not in self._of_loss and each not in self._of_params]
         self._has_named = any(each.tensor for each in bounds)
-        self._grad_norms = _safe_range(each for each in bounds if each.name == GRAD_NORM)
-        self._param_norms = _safe_range(each for each in bounds if each.name == PARAM_NORM)
+        self._grad_norms = safe_range(each for each in bounds if each.name == GRAD_NORM)
+        self._param_norms = safe_range(each for each in bounds if each.name == PARAM_NORM)
         self._looks_at_grads = self._nonfinite or bool(self._of_grads)
         self._looks_at_params = self._nonfinite or bool(self._of_params)
         self._params: list[weakref.ref[Tensor]] | None = None  # None: to be found anew
@@ -50,7 +47,7 @@ class WatchFilter:
         self._are_numbers = False  # whether each parameter has one value, on the host
         self._is_mixed = False  # whether they are on several devices, of several kinds, or of few bits
         self._has_failed = False
-        self.suffices = not any(each.kind == "still" or _is_too_small(each) for each in armed) and self._can_measure(
+        self.suffices = not any(each.kind == "still" or is_too_small(each) for each in armed) and self._can_measure(
             phases
         )
 
@@ -138,10 +135,8 @@ class WatchFilter:
 
     def _passes(self, norms: list[float], safe: Range) -> bool:
         """Return whether the norm of all together may pass a bound, or something is not finite."""
-        joint = math.hypot(*norms)
-        if self._nonfinite and not math.isfinite(joint):
-            return True
-        return bool(norms) and not safe[0] <= joint <= safe[1]
+        is_tested = bool(norms) and (self._nonfinite or safe != FINITE)
+        return is_tested and not is_safe(math.hypot(*norms), safe)
 
     def _numbers_may_hold(self, params: list[weakref.ref[Tensor]], safe: Range, *, of_grads: bool) -> bool:
         """Do the same for parameters that are single numbers, at the least cost."""
@@ -157,7 +152,7 @@ class WatchFilter:
             value = tensor.item()
             squares += value * value
             count += 1
-        return not math.isfinite(squares) or (count > 0 and not safe[0] <= math.sqrt(squares) <= safe[1])
+        return count > 0 and not is_safe(math.sqrt(squares), safe)
 
     def _norms(self, tensors: list[Tensor]) -> list[float]:
         """Return the norm of each tensor, on the host."""
@@ -195,33 +190,7 @@ class WatchFilter:
         return params
 
 
-def _safe_range(bounds: Iterable[Watchpoint]) -> Range:
-    """Return between what a norm lies where none of the bounds holds, nor nearly does."""
-    low, high = 0.0, math.inf
-    for each in bounds:
-        if each.sign == ">":
-            high = min(high, each.bound / (1 + MARGIN))
-        else:
-            low = max(low, each.bound / (1 - MARGIN))
-    return low, high
-
-
 def _passes_by_name(names: list[str], norms: list[float], bounds: list[Watchpoint]) -> bool:
     """Return whether the norm of one of the tensors may pass a bound."""
     by_name = dict(zip(names, norms, strict=True))
-    return any(each.name in by_name and _nearly_holds(each, by_name[each.name]) for each in bounds)
-
-
-def _nearly_holds(watchpoint: Watchpoint, norm: float) -> bool:
-    """Return whether a norm is beyond a bound, or near it."""
-    return watchpoint.holds_for(norm * (1 + MARGIN)) or watchpoint.holds_for(norm * (1 - MARGIN))
-
-
-def _is_too_small(watchpoint: Watchpoint) -> bool:
-    """Return whether a norm may be above a bound and yet vanish in float32."""
-    return (
-        watchpoint.kind == "bound"
-        and watchpoint.name != LOSS
-        and watchpoint.sign == ">"
-        and watchpoint.bound < MIN_BOUND
-    )
+    return any(each.name in by_name and nearly_holds(each, by_name[each.name]) for each in bounds)

@@ -91,8 +91,8 @@ class TrainingLoop:
             state.optimizer.zero_grad()
         state.end_zero_grad()
 
-    def iterations(self) -> Iterator[Tensor]:
-        """Run the four phases again and again, and yield each iteration's loss, detached.
+    def iterations(self, watch: PhaseWatch | None = None) -> Iterator[Tensor]:
+        """Run the four phases again and again, and yield each iteration's loss, detached; `watch` looks at the phases.
 
         Nothing is kept to undo a phase that raises: whoever runs them must be able to return to where they began.
         """
@@ -105,13 +105,20 @@ class TrainingLoop:
                 if batch is not last_batch:
                     moved = to_device(batch, state.device)
                     last_batch, batch = (batch if moved is batch else None), moved
-                loss, _, _ = predict(parts, model, parts.loss, batch)
+                loss, prediction, _ = predict(parts, model, parts.loss, batch)
                 state.forwards += 1
+                if watch is not None:
+                    watch.after_forward(prediction)
+                del prediction
                 count = state.watch_grads(outside) if outside else _nothing
                 loss.backward()  # type: ignore[no-untyped-call]
                 count()
+                if watch is not None:
+                    watch.after_backward()
                 loss = loss.detach()
                 optimizer.step()
+                if watch is not None:
+                    watch.after_step()
                 if scheduler is not None:
                     scheduler.step(loss)
                 optimizer.zero_grad()
@@ -132,6 +139,19 @@ class TrainingLoop:
             metrics = [(name, one_number(name, function(prediction, targets))) for name, function in functions.items()]
         before.restore()
         return (*named_losses, *metrics)
+
+
+class PhaseWatch(Protocol):
+    """Looks at what each phase of iterations that run without frames has computed; it changes nothing."""
+
+    def after_forward(self, prediction: Any) -> None:
+        """Look at the prediction and the buffers."""
+
+    def after_backward(self) -> None:
+        """Look at the gradients."""
+
+    def after_step(self) -> None:
+        """Look at the parameters and the optimizer's state."""
 
 
 class Tracer(Protocol):

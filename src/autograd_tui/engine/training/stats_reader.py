@@ -254,7 +254,7 @@ def _only_finite(
     return values, np.where(unbounded, minimum[row_of], low), np.where(unbounded, maximum[row_of], high), row_of
 
 
-def _norms(tensor: Tensor) -> Tensor:
+def norms_of_parts(tensor: Tensor) -> Tensor:
     """Return the norms of parts, (parts,): PyTorch computes them in parallel, and one norm over all it does not."""
     size = tensor.numel()
     parts = max(MIN_PARTS, 1 << (size // MAX_PART_SIZE).bit_length())
@@ -269,7 +269,7 @@ def _join_norms(parts: Sequence[Tensor]) -> Doubles:
     return np.sqrt(np.add.reduceat(_doubles(parts) ** 2, starts))
 
 
-def _flat(tensor: Tensor) -> Tensor:
+def flat_in_memory(tensor: Tensor) -> Tensor:
     """Return all values, (size,), contiguous, in the order in which they lie in memory."""
     by_stride = sorted(range(tensor.dim()), key=lambda dim: -tensor.stride()[dim])
     return tensor.permute(by_stride).reshape(-1).contiguous()
@@ -285,7 +285,7 @@ def launch_large(
     """
     tensor = as_real_floats(tensor)
     flat = tensor.view(-1) if tensor.is_contiguous() else None
-    of_all = [_norms(_flat(tensor) if flat is None else flat)] if exact else []
+    of_all = [norms_of_parts(flat_in_memory(tensor) if flat is None else flat)] if exact else []
     of_all += torch.aminmax(tensor) if exact and not sampled_range else ()
     return [*of_all, torch.take(tensor, sample_indices) if flat is None else flat.index_select(0, sample_indices)]
 

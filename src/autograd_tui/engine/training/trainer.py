@@ -27,7 +27,7 @@ from autograd_tui.engine.training.checkpoint import (
 )
 from autograd_tui.engine.training.frame_reader import Changes, FrameReader
 from autograd_tui.engine.training.inspection import inspect
-from autograd_tui.engine.training.loop import Tracer, TrainingLoop
+from autograd_tui.engine.training.loop import PhaseWatch, Tracer, TrainingLoop
 from autograd_tui.engine.training.state import TrainingState
 from autograd_tui.engine.training.stray_leaves import find_strays
 from autograd_tui.engine.training.user_code import is_user_error, torch_error
@@ -182,11 +182,17 @@ class Trainer:
         may_differ = self.diverged or bool(self.state.unrestorable)
         return phase is Phase.FORWARD and may_differ and self.tracer.leaves_no_trace
 
-    def iterate(self, goes_on: Callable[[int, Tensor], bool]) -> FreeRunResult:
+    @property
+    def may_forward_move(self) -> bool:
+        """Whether a forward may move parameters itself: one has, or too few were watched to say."""
+        return self._forward_moves or self.frame.steps < WATCHED_FORWARDS or self._forwards_watched < WATCHED_FORWARDS
+
+    def iterate(self, goes_on: Callable[[int, Tensor], bool], watch: PhaseWatch | None = None) -> FreeRunResult:
         """Run whole iterations at the loop's own speed, with no frames, while `goes_on` says so: at least one.
 
-        `goes_on` gets how many are done, and the last one's loss. What the next iteration's frames show of an earlier
-        one is not true: only its last frame is. Where an iteration raises, the state is of no use any more.
+        `goes_on` gets how many are done, and the last one's loss; `watch` looks at each phase. What the next
+        iteration's frames show of an earlier one is not true: only its last frame is. Where an iteration raises, the
+        state is of no use any more.
         """
         losses: list[Tensor] = []
         rates: list[tuple[int, float]] = []
@@ -195,7 +201,7 @@ class Trainer:
         self.tracer.forget()
         with self.state.global_state:
             try:
-                for loss in self._loop.iterations():
+                for loss in self._loop.iterations(watch):
                     losses.append(loss)
                     way.note(len(losses))
                     if self.state.scheduler is not None and all_rates != (all_rates := self._reader.learning_rates()):
@@ -284,7 +290,7 @@ class Trainer:
         Only the first forwards are watched, and all of a loop in which one of them did: reading costs time.
         """
         frame = self.frame
-        if not self._forward_moves and frame.steps >= WATCHED_FORWARDS and self._forwards_watched >= WATCHED_FORWARDS:
+        if not self.may_forward_move:
             return {}
         self._forwards_watched += 1
         moves = self._reader.watch_params()

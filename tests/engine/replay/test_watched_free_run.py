@@ -1,0 +1,186 @@
+"""A free run with a watchpoint armed stops at the very frame at which a run that makes each frame does."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from autograd_tui.core.phase_order import Goal
+from autograd_tui.engine.open_session import open_session
+from autograd_tui.engine.session import Session
+from autograd_tui.engine.training.scenario import Options, Parts, scenario
+from plain_loop import PlainLine, differing
+from session_internals import open_with_many_checkpoints, tensors, trainer_of
+from suite_options import examples
+
+ITERATIONS = 40
+FAULTS = ["none", "loss", "prediction", "buffer", "large gradient", "infinite gradient", "no gradient", "risen loss"]
+CONDITIONS = [
+    "nonfinite",
+    "loss > 1000",
+    "loss < 0.1",
+    "grad_norm > 200",
+    "grad_norm < 1e-3",
+    "param_norm > 4",
+    "loss rises 2",
+    "still 2",
+    "still 5",
+]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What goes wrong in some forwards, counted from 1, and leaves no trace in the parameters where that can be."""
+
+    kind: str
+    first: int
+    times: int
+
+    def is_in(self, forward: int) -> bool:
+        return self.first <= forward < self.first + self.times
+
+
+class Faulty(nn.Module):
+    """A model around another one, in which a fault is planted."""
+
+    count: Tensor
+    seen: Tensor
+
+    def __init__(self, inside: nn.Module, fault: Fault) -> None:
+        super().__init__()
+        self.inside, self.fault = inside, fault
+        self.register_buffer("count", torch.zeros((), dtype=torch.long))
+        self.register_buffer("seen", torch.zeros(5))
+        self.register_buffer("mask", torch.tensor([0.0, -torch.inf]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.count += 1
+        prediction: Tensor = self.inside(x)
+        now = self.fault.is_in(int(self.count))
+        self.seen[3] = math.nan if now and self.fault.kind == "buffer" else float(self.count)
+        if now and self.fault.kind == "prediction":
+            missing = torch.zeros_like(prediction)
+            missing.view(-1)[-1] = math.nan
+            return prediction + missing
+        if now and self.fault.kind in GRADIENT_FACTORS and prediction.requires_grad:
+            prediction.register_hook(lambda grad: grad * GRADIENT_FACTORS[self.fault.kind])
+        return prediction
+
+    def loss(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """Return the mean squared error of what is predicted."""
+        known = ~prediction.detach().isnan()
+        loss = ((prediction[known] - target[known]) ** 2).mean()
+        if self.fault.is_in(int(self.count)):
+            if self.fault.kind == "loss":
+                return loss + math.inf
+            if self.fault.kind == "risen loss":
+                return loss + 10.0 * int(self.count)
+        return loss
+
+
+GRADIENT_FACTORS = {"large gradient": 1e4, "infinite gradient": math.inf, "no gradient": 0.0}
+
+
+def net() -> nn.Module:
+    return nn.Sequential(nn.Linear(3, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.2), nn.Linear(8, 2))
+
+
+def rarely_used() -> nn.Module:
+    """Build a model of which most values of one parameter never move, and which has one above the sample's size."""
+    return nn.Sequential(nn.Linear(3, 600), nn.ReLU(), nn.Linear(600, 2))
+
+
+MODELS = {"line": PlainLine, "net": net, "large": rarely_used}
+
+
+def opened(model: str, fault: Fault, *, many: bool, **options: Any) -> Session:
+    def build(_: Options) -> Parts:
+        faulty = Faulty(MODELS[model](), fault)
+        x = torch.rand(4, 3)
+        y = 2 * x[:, :2] + 1 if model != "line" else 2 * x + 1
+        return Parts(model=faulty, batch=lambda i: (x, y), loss=faulty.loss)
+
+    made = scenario("faulty", device="cpu")(build)
+    return open_with_many_checkpoints(made, **options) if many else open_session(made, **options)
+
+
+@examples(25)
+@given(
+    model=st.sampled_from(list(MODELS)),
+    fault=st.builds(Fault, st.sampled_from(FAULTS), st.integers(1, ITERATIONS), st.sampled_from([1, 1, 2, 6])),
+    watched=st.lists(st.sampled_from(CONDITIONS), min_size=1, max_size=3, unique=True),
+    named=st.sampled_from([None, "{} still 3", "{} > 3", "{}.grad > 100", "{}.grad < 1e-3"]),
+    optimizer=st.sampled_from(["sgd,lr=0.05", "sgd,lr=0.05,momentum=0.9", "adam,lr=0.01", "sgd,lr=0"]),
+    every=st.sampled_from([0.0, 0.004, 1.0]),
+    many=st.booleans(),
+)
+def test_it_stops_where_a_run_phase_by_phase_stops(
+    model: str, fault: Fault, watched: list[str], named: str | None, optimizer: str, every: float, many: bool
+) -> None:
+    freely = opened(model, fault, many=many, optimizer=optimizer)
+    by_phases = opened(model, fault, many=False, optimizer=optimizer)
+    if named:
+        watched = [*watched, named.format(freely.frame.params.layout.names[0])]
+    for session in (freely, by_phases):
+        for each in watched:
+            session.arm(each)
+    goal = Goal(iteration=ITERATIONS)
+    for _ in range(4):
+        for _ in freely.run_free(goal, lambda: False, every=every):
+            pass
+        for _ in by_phases.run_until(goal):
+            pass
+        assert str(freely.take_fired()) == str(by_phases.take_fired())
+        assert freely.commands() == by_phases.commands()
+        assert freely.frame.same(by_phases.frame)
+    assert differing(tensors(freely), tensors(by_phases)) == []
+    assert repr(freely.history.loss.points()) == repr(by_phases.history.loss.points())  # a NaN equals no other
+    assert freely.take_divergence() is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "watched", "phase"),
+    [
+        ("loss", "nonfinite", "forward"),
+        ("prediction", "nonfinite", "forward"),
+        ("buffer", "nonfinite", "forward"),
+        ("large gradient", "grad_norm > 200", "backward"),
+        ("infinite gradient", "nonfinite", "backward"),
+        ("no gradient", "still 1", "step"),
+        ("risen loss", "loss rises 1", "forward"),
+    ],
+)
+def test_the_one_iteration_that_leaves_no_trace_is_found(kind: str, watched: str, phase: str) -> None:
+    session = opened("large", Fault(kind, 30, 1), many=False, optimizer="sgd,lr=0.02")
+    session.arm(watched)
+    for _ in session.run_free(Goal(iteration=60), lambda: False, every=1.0):
+        pass
+    assert (session.frame.iteration, session.frame.phase) == (30, phase)
+    assert session.fired is not None
+    assert session.fired.index == session.frame.index
+
+
+def test_no_frame_is_made_of_most_iterations_while_nothing_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    session = opened("net", Fault("none", 1, 1), many=False)
+    for watched in ("nonfinite", "grad_norm > 1e6", "loss > 1e6", "still 500", "loss rises 50"):
+        session.arm(watched)
+    trainer, made = trainer_of(session), []
+    run = trainer.run
+
+    def counting(command: Any, **options: Any) -> Any:
+        made.append(command)
+        return run(command, **options)
+
+    monkeypatch.setattr(trainer, "run", counting)
+    for _ in session.run_free(Goal(iteration=100), lambda: False, every=60):
+        pass
+    assert session.frame.iteration == 100
+    assert session.fired is None
+    assert len(made) < 40
