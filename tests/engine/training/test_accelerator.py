@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections import UserDict, namedtuple
+from collections import Counter, UserDict, namedtuple
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from autograd_tui import Options, Parts, open_session
 from autograd_tui.core.errors import Refused
 from autograd_tui.engine.training.accelerator import Accelerator, choose_device
 from autograd_tui.engine.training.global_state import GlobalState
 from autograd_tui.engine.training.predict import to_device
+from autograd_tui.engine.training.scenario import Scenario
+from session_internals import state_of
 
 META = torch.device("meta")  # which here stands for an accelerator
 
@@ -191,3 +195,35 @@ def test_named_tuples_and_packed_sequences_are_moved() -> None:
 
 def test_a_class_is_no_batch() -> None:
     assert to_device(Tensor, META) is Tensor
+
+
+# Launches.
+
+
+class Calls(TorchDispatchMode):
+    """Counts the calls of each operation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.counts: Counter[str] = Counter()
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.counts[function.overloadpacket.__name__] += 1
+        return function(*args, **(kwargs or {}))
+
+
+def test_the_buffers_of_a_forward_are_copied_in_one_call_a_dtype_and_come_back() -> None:
+    def build(_: Options) -> Parts:
+        model = nn.Sequential(*(nn.BatchNorm1d(3) for _ in range(10)))
+        return Parts(model=model, batch=lambda i: (torch.rand(4, 3), torch.rand(4, 3)), loss=nn.functional.mse_loss)
+
+    state = state_of(open_session(Scenario("norms", build)))
+    before = {name: buffer.clone() for name, buffer in state.model.named_buffers()}
+    with state.global_state, Calls() as calls:
+        undo = state.begin_forward()
+    assert (calls.counts["_foreach_copy_"], calls.counts["copy_"]) == (2, 0)
+    with state.global_state:
+        state.model(torch.rand(4, 3))
+        assert not all(torch.equal(buffer, before[name]) for name, buffer in state.model.named_buffers())
+        undo()
+    assert all(torch.equal(buffer, before[name]) for name, buffer in state.model.named_buffers())

@@ -80,8 +80,7 @@ class TrainingState:
         with torch._C.DisableTorchFunctionSubclass():  # of classes of tensors that may do anything
             tensors = buffers.tensors()
             self._carried, self.unrestorable = self.carried(tensors.values(), python), python.unrestorable
-            for name, buffer in tensors.items():
-                _copy_buffer(name, buffer, copies)
+            _copy_buffers(tensors, copies)
         return ForwardSnapshot(buffers, copies, python, self.global_state, self.global_state.snapshot()).restore
 
     def end_forward(
@@ -278,18 +277,30 @@ def _first_names(model: nn.Module) -> dict[str, str]:
     return {name: first.setdefault(param, name) for name, param in model.named_parameters(remove_duplicate=False)}
 
 
-def _copy_buffer(name: str, buffer: Tensor, copies: dict[str, Tensor]) -> None:
-    """Copy a buffer into the memory that `copies` has for it, where that is of its kind."""
-    copy = copies.get(name)
-    if buffer.numel() > MAX_MEASURED_VALUES:
-        copies[name] = buffer
-        return
-    if buffer.is_nested or buffer.is_meta or buffer.layout is not torch.strided:
-        copies[name] = buffer.detach().clone()
-        return
-    if copy is None or (copy.shape, copy.dtype, copy.device) != (buffer.shape, buffer.dtype, buffer.device):
-        copies[name] = torch.empty_like(buffer, requires_grad=False)
-    copies[name].copy_(buffer.detach())
+def _copy_buffers(buffers: dict[str, Tensor], copies: dict[str, Tensor]) -> None:
+    """Copy buffers into the memory that `copies` has for each, where that is of its kind.
+
+    All of one dtype are copied in one call, which is one launch on an accelerator.
+    """
+    groups: dict[object, tuple[list[Tensor], list[Tensor]]] = {}  # copies, and what they are made of
+    for name, buffer in buffers.items():
+        if buffer.numel() > MAX_MEASURED_VALUES:
+            copies[name] = buffer
+        elif buffer.is_nested or buffer.is_meta or buffer.layout is not torch.strided:
+            copies[name] = buffer.detach().clone()
+        else:
+            copy = copies.get(name)
+            if copy is None or (copy.shape, copy.dtype, copy.device) != (buffer.shape, buffer.dtype, buffer.device):
+                copies[name] = copy = torch.empty_like(buffer, requires_grad=False)
+            plain = type(buffer) in (Tensor, nn.Buffer)  # other classes may know no call for many tensors
+            into, from_ = groups.setdefault((buffer.dtype, buffer.device) if plain else name, ([], []))
+            into.append(copy)
+            from_.append(buffer.detach())
+    for into, from_ in groups.values():
+        if len(into) > 1:
+            torch._foreach_copy_(into, from_)
+        else:
+            into[0].copy_(from_[0])
 
 
 def _reaches(loss: Tensor, tensors: Sequence[Tensor]) -> bool:
