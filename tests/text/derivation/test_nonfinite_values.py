@@ -13,7 +13,7 @@ from autograd_tui.core.trace import Operation, Trace
 from autograd_tui.text.derivation.chain_rule import chain_rule_lines
 from autograd_tui.text.derivation.nonfinite_lines import nonfinite_counts
 from autograd_tui.text.derivation.small_tensor import exact_sum, exponential, logarithm, power, quotient, root
-from autograd_tui.text.numbers import count, terse
+from autograd_tui.text.numbers import count, estimate, terse
 from autograd_tui.text.trace.health import health_lines
 from autograd_tui.text.trace.tensor_words import name_of
 from traced_functions import Function, open_made, text, warnings
@@ -80,7 +80,9 @@ def test_the_first_nan_of_a_forward_is_worked(
     if "{}" in written:
         assert float(equation.removeprefix(start).removesuffix(f"{end} = NaN")) == pytest.approx(a[place].item(), 1e-3)
     assert "first value: " not in shown
-    assert f"What went in: {name_of(forward, op.inputs[0])} from {terse(op.inputs[0].stats.min or 0.0)} to " in shown
+    stats = op.inputs[0].stats
+    least = estimate(stats.min or 0.0) if stats.range_sampled else terse(stats.min or 0.0)
+    assert f"What went in: {name_of(forward, op.inputs[0])} from {least} to " in shown
 
 
 @pytest.mark.parametrize("shape", SIZES)
@@ -187,6 +189,8 @@ def test_a_finite_value_that_is_worked_is_said_to_be_no_nan_where_others_are() -
 
 def test_the_range_of_a_large_input_is_written_where_all_is_finite() -> None:
     forward, _ = traces(torch.relu, {"a": torch.linspace(-2, 5, 2000).reshape(40, 50)})
-    assert "What went in: a from -2 to 5." in said(forward, called(forward, "relu"))
+    assert "What went in: a from ~-2.0 to ~5.0." in said(forward, called(forward, "relu"))  # a parameter: of a sample
+    doubled, _ = traces(lambda a: torch.relu(a * 2), {"a": torch.linspace(-2, 5, 2000).reshape(40, 50)})
+    assert "from -4 to 10." in said(doubled, called(doubled, "relu"))
     few, _ = traces(torch.relu, {"a": torch.tensor([-2.0, 5.0])})
     assert "What went in" not in said(few, called(few, "relu"))

@@ -176,6 +176,7 @@ def _closed_form(context: NodeContext) -> str:
         return ""
     is_weighted = call.named_input("weight") or context.number("label_smoothing")
     has_classes = "int" in target.stats.dtype and target.stats.min is not None and target.stats.min >= 0
+    has_classes = has_classes and not target.stats.range_sampled
     if is_weighted or not has_classes or context.setting("reduction") not in (None, "mean"):
         return ""
     return f", in all (p - 1)/{target.stats.size} at the target's class, p/{target.stats.size} elsewhere"

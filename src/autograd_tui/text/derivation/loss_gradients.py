@@ -101,6 +101,7 @@ def _target_count(context: NodeContext) -> str:
     """Return the number of targets as formulas write it: n if some may have a negative, ignored class."""
     target = context.saved("target")
     all_count = target is not None and target.stats.min is not None and target.stats.min >= 0
+    all_count = all_count and target is not None and not target.stats.range_sampled
     return str(target.stats.size) if target and all_count else "n"
 
 

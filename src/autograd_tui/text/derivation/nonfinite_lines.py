@@ -9,7 +9,7 @@ from autograd_tui.core.trace import NonFinite, Operation, Value
 from autograd_tui.text.derivation.derivation import Derivation
 from autograd_tui.text.derivation.small_tensor import SmallTensor, overflow_message
 from autograd_tui.text.equation import with_digits, wrapped_rows
-from autograd_tui.text.numbers import count, terse
+from autograd_tui.text.numbers import count, estimate, terse
 from autograd_tui.text.styled_text import Line
 
 MAX_LISTED_INPUTS = 4  # whose ranges are written
@@ -88,6 +88,8 @@ def _range_words(value: Value) -> str:
     low, high = value.stats.min or 0.0, value.stats.max or 0.0
     if low != low:
         return "has NaN"
+    if value.stats.range_sampled:
+        return f"from {estimate(low)} to {estimate(high)}"
     return terse(low) if low == high else f"from {terse(low)} to {terse(high)}"
 
 

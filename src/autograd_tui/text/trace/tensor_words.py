@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
+from autograd_tui.core.tensor_stats import TensorStats
 from autograd_tui.core.trace import Node, Trace, Value
 from autograd_tui.text.numbers import estimate, terse
 from autograd_tui.text.styled_text import one_line
@@ -72,14 +73,19 @@ def _variants(value: Value, prefix: str) -> list[str]:
         moments = [] if stats.mean is None or stats.std is None else [(stats.mean, stats.std)]  # from a sample
         return [*(f"{prefix} mean {estimate(mean)}, std {estimate(std)}" for mean, std in moments), prefix]
     if stats.dtype.startswith(("int", "uint")):  # class numbers and indices: their norm says nothing
-        return [f"{prefix}, {terse(stats.min or 0.0)} to {terse(stats.max or 0.0)}", prefix]
+        return [f"{prefix}, {_range_words(stats)}", prefix]
     if stats.nonfinite:
         kind = "some NaN" if has_nan(value) else "some inf"
         return [f"{prefix} {_nonfinite_words(value)}", f"{prefix} {kind}", prefix]
     norm = f"norm {terse(stats.norm)}"
     has_range = stats.min is not None and stats.max is not None
-    value_range = f", {terse(stats.min or 0.0)} to {terse(stats.max or 0.0)}" if has_range else ""
+    value_range = f", {_range_words(stats)}" if has_range else ""
     return [f"{prefix} {norm}{value_range}", f"{prefix} {norm}", prefix]
+
+
+def _range_words(stats: TensorStats) -> str:
+    low, high = stats.min or 0.0, stats.max or 0.0
+    return f"{estimate(low)} to {estimate(high)}" if stats.range_sampled else f"{terse(low)} to {terse(high)}"
 
 
 def has_nan(value: Value) -> bool:
