@@ -9,23 +9,31 @@ import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from importlib import import_module
 
-from autograd_tui.cli.export import export
-from autograd_tui.cli.journal_commands import follow, replay, resume
-from autograd_tui.cli.script_command import script
-from autograd_tui.cli.sessions import sessions
 from autograd_tui.cli.train import train
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.files import working_folder
 from autograd_tui.core.terminal_text import print_traceback, print_warnings_as_lines, say
 
+
+def _imported(module: str, name: str) -> Callable[[list[str]], int]:
+    """Return a command that is imported when it is run: the others are not waited for."""
+
+    def run(words: list[str]) -> int:
+        command: Callable[[list[str]], int] = getattr(import_module(f"autograd_tui.cli.{module}"), name)
+        return command(words)
+
+    return run
+
+
 RUN_COMMANDS: dict[str, Callable[[list[str]], int]] = {
-    "resume": resume,
-    "replay": replay,
-    "follow": follow,
-    "export": export,
-    "script": script,
-    "sessions": sessions,
+    "resume": _imported("journal_commands", "resume"),
+    "replay": _imported("journal_commands", "replay"),
+    "follow": _imported("journal_commands", "follow"),
+    "export": _imported("export", "export"),
+    "script": _imported("script_command", "script"),
+    "sessions": _imported("sessions", "sessions"),
 }
 
 

@@ -7,14 +7,16 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.files import found_in, read_file, working_folder
 from autograd_tui.core.optimizer_spec import format_number
 from autograd_tui.core.terminal_text import quoted
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 FLAG_OPTIONS = (
     "batch_size",
@@ -128,4 +130,6 @@ ENTRY_POINT_GROUP = "autograd_tui.scenarios"
 
 def installed() -> dict[str, EntryPoint]:
     """Return the scenarios of other packages by name; nothing of theirs is imported."""
+    from importlib.metadata import entry_points
+
     return {each.name: each for each in entry_points(group=ENTRY_POINT_GROUP) if each.name not in BUILT_IN}

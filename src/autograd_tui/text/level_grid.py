@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-import numpy as np
-
 from autograd_tui.text.styled_text import Span
 
 LEVELS = 16  # of the colours
@@ -18,6 +16,8 @@ def resampled(grid: Any, rows: int, columns: int) -> Any:
 
     Those near NaN and infinities are none.
     """
+    import numpy as np  # where it is needed: the screen shows itself before there is anything to lay out
+
     row_at, column_at = (
         (np.arange(count) + 0.5) / count * (size - 1) for count, size in zip((rows, columns), grid.shape, strict=True)
     )
@@ -31,6 +31,8 @@ def resampled(grid: Any, rows: int, columns: int) -> Any:
 
 def levels_of(shares: Any, count: int) -> list[list[int]]:
     """Return the level from 0 to count - 1 of each share from 0 to 1; -1 for NaN and infinities."""
+    import numpy as np
+
     whole = np.clip(np.nan_to_num(shares), 0, 1) * count
     levels = np.where(np.isfinite(shares), np.minimum(whole, count - 1), -1).astype(int)
     return [list(map(int, row)) for row in levels]

@@ -7,8 +7,6 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from math import hypot
 
-import numpy as np
-
 from autograd_tui.core.loss_surface import LossSurface
 from autograd_tui.text.level_grid import CHARACTERS, LEVELS, joined, levels_of, resampled
 from autograd_tui.text.styled_text import Line, Span
@@ -143,6 +141,8 @@ def _levels(surface: LossSurface, columns: int, rows: int, count: int) -> list[l
 
     The levels divide the logarithm of the loss, and the loss itself where some of it is not positive.
     """
+    import numpy as np
+
     grid = np.frombuffer(surface.losses).reshape(surface.rows, surface.columns)[::-1]
     finite = grid[np.isfinite(grid)]
     if not finite.size:

@@ -7,8 +7,6 @@ from functools import lru_cache
 from itertools import pairwise, zip_longest
 from math import isfinite
 
-import numpy as np
-
 from autograd_tui.core.picture import Picture, Plane, Point
 from autograd_tui.text.level_grid import joined, levels_of, resampled
 from autograd_tui.text.styled_text import Line, Span, printable, wrapped
@@ -216,4 +214,6 @@ def _cells(upper: Sequence[int], lower: Sequence[int] | None, marks: Mapping[int
 @lru_cache(maxsize=8)
 def _levels(plane: Plane, columns: int, rows: int, count: int) -> list[list[int]]:
     """Return the level of each cell, 0 for the least, in rows from the top; -1 where there is no value."""
+    import numpy as np
+
     return levels_of(resampled(np.array(plane.values)[::-1], rows, columns), count)

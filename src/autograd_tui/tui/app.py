@@ -46,12 +46,24 @@ if TYPE_CHECKING:
 
 
 def out_of_the_collector(open_session: OpenSession) -> OpenSession:
-    """Open sessions so that what is there then, 300,000 objects that stay, is not looked through again."""
+    """Open sessions so that what is there then, 300,000 objects that stay, is not looked through again.
+
+    While a session opens it is not looked through either: PyTorch's import makes hundreds of thousands of objects, and
+    the collector would go over them again and again for a quarter of the time.
+    """
 
     def open_one(scenario: str | None) -> InteractiveSession:
-        gc.unfreeze()  # the session before may end with this one
-        session = open_session(scenario)
-        gc.freeze()
+        if gc.get_freeze_count():  # of a session before, which may hold large tensors
+            gc.unfreeze()
+            gc.collect()
+        was_enabled = gc.isenabled()
+        gc.disable()
+        try:
+            session = open_session(scenario)
+            gc.freeze()
+        finally:
+            if was_enabled:
+                gc.enable()
         return session
 
     return open_one
