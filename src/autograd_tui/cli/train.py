@@ -60,7 +60,7 @@ what has been run before; each has a --help of its own."""
     training.add_argument("--seed", type=int, default=0, help="of all random numbers (default 0)")
     training.add_argument(
         "--device",
-        help="auto (the accelerator where there is one), cpu, cuda, cuda:1, mps or xpu (default: the scenario's)",
+        help="auto (the accelerator where there is one), cpu, cuda, cuda:1, mps, xpu (default: the scenario's or auto)",
     )
     training.add_argument(
         "--deterministic",
