@@ -88,10 +88,16 @@ def main() -> None:
     parser.add_argument("--scenario", default="linear", choices=["linear", "resnet18"])
     parser.add_argument("--turns", type=int, default=10)
     parser.add_argument("--seconds", type=float, default=5.0, help="of each turn")
+    parser.add_argument(
+        "--watch", metavar="CONDITION", help='armed before the run, such as "nonfinite"; it must not fire'
+    )
     parser.add_argument("--memory-every", type=float, help="one run alone, its memory told so often, in seconds")
     arguments = parser.parse_args()
     shown = Terminal(arguments.scenario, *SLOWLY, width=120, height=40, anew=True)
     shown.wait_for("frame 0 of 0")
+    if arguments.watch:
+        shown.type(f":watch {arguments.watch}\r")
+        shown.wait_for("a run pauses at")
     if arguments.memory_every:
         watch_memory(shown, arguments.seconds, arguments.memory_every)
         return
@@ -112,7 +118,8 @@ def main() -> None:
         else:
             print(f"memory after the first turn: {resident(shown):.0f} MB")
     print(f"memory after the last turn, iteration {iteration(shown):,}: {resident(shown):.0f} MB")
-    print(f"{arguments.scenario}: free run / plain loop = {median(ratios):.3f} iterations a second")
+    watched = f" with {arguments.watch} watched" if arguments.watch else ""
+    print(f"{arguments.scenario}: free run{watched} / plain loop = {median(ratios):.3f} iterations a second")
     print(f"  (median of {arguments.turns} turns of {arguments.seconds:g} s, plain {median(speeds):,.1f} a second)")
     shown.close()
     plain.kill()
