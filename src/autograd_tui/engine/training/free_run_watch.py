@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from autograd_tui.core.frame import Frame
 from autograd_tui.core.norm_bounds import FINITE, Range, is_safe, is_too_small, safe_range
-from autograd_tui.core.tensor_stats import SAMPLE_SIZE
+from autograd_tui.core.tensor_stats import MAX_LISTED_VALUES, SAMPLE_SIZE
 from autograd_tui.core.watchpoint import (
     GRAD_NORM,
     LOSS,
@@ -160,6 +160,10 @@ class FreeRunWatch:
         if isinstance(prediction, Tensor) and prediction.is_floating_point():
             if type(prediction) not in PLAIN or prediction.layout is not torch.strided or not in_memory(prediction):
                 raise TypeError("no plain tensor")
+            if self._is_on_host and prediction.dim() == 1 and len(prediction) <= MAX_LISTED_VALUES:
+                if any(map(math.isnan, prediction.tolist())):
+                    self._note()
+                return
             self._judge(prediction.detach().sum(), None)
 
     @torch.no_grad()
