@@ -255,3 +255,12 @@ def test_of_several_points_in_an_iteration_the_last_can_be_taken() -> None:
     assert list(series.last_of_iterations(whole=True).values) == [0.7, 0.4, 0.6]  # the newest is not over
     series.append(6, 4, 0.8)
     assert list(series.last_of_iterations(whole=True).values) == [0.7, 0.4, 0.6, 0.8]
+
+
+def test_the_sizes_of_a_long_run_are_as_dense_at_its_beginning_as_later() -> None:
+    sizes = SizeTable()
+    for iteration in range(20_000):
+        sizes.append(4 * iteration + 2, iteration, array("d", [float(iteration)]))
+    gaps = [after - before for before, after in pairwise(sizes.iterations)]
+    assert len(sizes) > 300
+    assert max(gaps) <= sizes.spacing <= 64

@@ -331,15 +331,19 @@ class SizeTable:
 
     def _thin(self) -> None:
         """Keep the newest rows, and of the older ones the first of each so many iterations."""
-        kept, older = list(range(len(self))), len(self) - RECENT_ROWS
+        kept = self._thinned_positions()
         while len(kept) > self._capacity * 3 // 4:
             self.spacing *= 2
-            groups = [iteration // self.spacing for iteration in self.iterations[:older]]
-            firsts = [each for each in range(older) if each == 0 or groups[each] != groups[each - 1]]
-            kept = [*firsts, *range(older, len(self))]
+            kept = self._thinned_positions()
         self.indices = array("q", [self.indices[each] for each in kept])
         self.iterations = array("q", [self.iterations[each] for each in kept])
         self.rows = tuple(self.rows[each] for each in kept)
+
+    def _thinned_positions(self) -> list[int]:
+        older = len(self) - RECENT_ROWS
+        groups = [iteration // self.spacing for iteration in self.iterations[:older]]
+        firsts = [each for each in range(older) if each == 0 or groups[each] != groups[each - 1]]
+        return [*firsts, *range(older, len(self))]
 
 
 def _joint_norm(sizes: tuple[float, ...]) -> float:
