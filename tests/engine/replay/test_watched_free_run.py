@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from io import BytesIO
 from typing import Any
 
 import pytest
@@ -165,6 +166,23 @@ def test_the_one_iteration_that_leaves_no_trace_is_found(kind: str, watched: str
     assert (session.frame.iteration, session.frame.phase) == (30, phase)
     assert session.fired is not None
     assert session.fired.index == session.frame.index
+
+
+def test_the_repro_is_that_of_a_run_phase_by_phase() -> None:
+    repros = []
+    for is_free in (True, False):
+        session = opened("net", Fault("infinite gradient", 30, 1), many=False, optimizer="adam,lr=0.01")
+        session.arm("nonfinite")
+        goal = Goal(iteration=60)
+        for _ in session.run_free(goal, lambda: False, every=1.0) if is_free else session.run_until(goal):
+            pass
+        repros.append(session.write_repro(BytesIO()))
+    one, other = repros
+    for key in ("frame", "steps", "iteration", "end", "fault", "forwards"):
+        assert one[key] == other[key]
+    assert one["fault"]
+    for key in ("params", "buffers"):
+        assert differing(one[key], other[key]) == []
 
 
 def test_no_frame_is_made_of_most_iterations_while_nothing_holds(monkeypatch: pytest.MonkeyPatch) -> None:
