@@ -36,6 +36,7 @@ import random, sys
 import torch
 from torch import nn
 
+torch.set_num_threads(1)
 torch.manual_seed(0)
 random.seed(0)
 
@@ -94,6 +95,7 @@ import random
 import torch
 from torch import nn
 
+torch.set_num_threads(1)
 torch.manual_seed(0)
 random.seed(0)
 x = torch.tensor([1.0, 2.0, 3.0])
