@@ -13,7 +13,7 @@ from autograd_tui.core.errors import Refused
 from autograd_tui.engine.script.script_session import ScriptSession
 
 SCRIPT = Path(__file__).parents[2] / "support" / "scripts" / "impatient_ranks.py"
-HELD_SECONDS = 3.0  # longer than the ranks of the script wait by themselves
+HELD_SECONDS = 5.0  # longer than the ranks of the script wait by themselves
 
 
 def run_to_the_end(session: ScriptSession) -> None:

@@ -1,4 +1,4 @@
-"""Two ranks that wait for each other no longer than two seconds."""
+"""Two ranks that wait for each other no longer than four seconds."""
 
 from datetime import timedelta
 
@@ -8,7 +8,7 @@ from bits import print_bits
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-dist.init_process_group("gloo", timeout=timedelta(seconds=2))
+dist.init_process_group("gloo", timeout=timedelta(seconds=4))
 torch.manual_seed(8)
 model = DistributedDataParallel(nn.Linear(3, 1))
 optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
