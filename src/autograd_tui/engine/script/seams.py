@@ -100,10 +100,6 @@ class Seams:
         if self._phases.recorder is not None:
             self._phases.recorder.disarm()
 
-    def turn_on(self) -> None:
-        """Go on in a process that was forked to be the script."""
-        self._is_on, self._passes = True, False
-
     def uninstall(self) -> None:
         """Take the wrappers and hooks away."""
         self.turn_off()
