@@ -86,3 +86,12 @@ async def test_what_is_not_there_has_no_frame() -> None:
         assert not {"LossPanel", "DataPanel", "ScatterPanel", "OutputPanel", "SelectedPanel"} & visible(shown).keys()
         await shown.press("f")
         assert {"LossPanel", "DataPanel", "ScatterPanel"} <= visible(shown).keys()
+
+
+async def test_the_console_has_the_rows_of_a_column_without_pictures_and_three_beside_one() -> None:
+    async with screen(size=(200, 60)) as shown:
+        shown.app.main.output.take_in("".join(f"line {place}\n" for place in range(100)).encode())
+        await shown.until(lambda: "ConsolePanel" in visible(shown))
+        assert visible(shown)["ConsolePanel"].content_size.height > 50
+        await shown.press("f")
+        assert visible(shown)["ConsolePanel"].content_size.height == 3

@@ -25,7 +25,7 @@ from autograd_tui.tui.panels.phases import PhasesPanel
 from autograd_tui.tui.panels.pictures import PicturePanel
 from autograd_tui.tui.panels.surface import SurfacePanel
 from autograd_tui.tui.panels.table import BuffersPanel, SelectedPanel, TablePanel
-from autograd_tui.tui.panels.text_panels import ConsolePanel, ExplanationPanel
+from autograd_tui.tui.panels.text_panels import CONSOLE_ROWS, ConsolePanel, ExplanationPanel
 from autograd_tui.tui.panels.trace_panels import (
     ChainRulePanel,
     GraphPanel,
@@ -57,7 +57,7 @@ ROOMS: dict[type, Room] = {
     ScatterPanel: Room(least=5, wanted=7, share=3, optional=True),
     OutputPanel: Room(least=1, optional=True),
     BuffersPanel: Room(least=2, wanted=5, limit=0.25, optional=True),
-    ConsolePanel: Room(least=3, wanted=3),
+    ConsolePanel: Room(least=CONSOLE_ROWS, wanted=CONSOLE_ROWS, share=1),  # more where it stands without pictures
 }
 SMALL_ROOMS = ROOMS | {
     TablePanel: Room(least=1, limit=0.6),

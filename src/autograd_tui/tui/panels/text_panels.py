@@ -22,6 +22,7 @@ from autograd_tui.tui.panels.panel import Panel
 from autograd_tui.tui.screen_state import Note
 
 MIN_NAME = 12  # characters of a name that is cut
+CONSOLE_ROWS = 3
 
 
 class StatusPanel(Panel):
@@ -181,6 +182,14 @@ class ConsolePanel(Panel):
     """The last lines, the newest at the bottom; of one that is longer than the panel its beginning."""
 
     DRAWN_FROM = ("printed",)
+
+    def rows_wanted(self) -> int:
+        """Ask for the same rows, however much is printed: the panels around stay where they are."""
+        return CONSOLE_ROWS
+
+    def is_text(self) -> bool:
+        """Leave to pictures the rows that are left over."""
+        return True
 
     def lines(self, width: int, height: int) -> list[Line]:
         """Draw as many as fit, whether or not there is a frame."""
