@@ -1,0 +1,531 @@
+"""Checks of `device.py` that compare bits, frames and sentences: what the program promises whatever the device."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import textwrap
+import warnings
+from dataclasses import replace
+from pathlib import Path
+from time import monotonic, sleep
+from typing import Any
+
+import torch
+from device_runs import (
+    ADAM,
+    FOREACH,
+    FUSED,
+    MOMENTUM,
+    PLAIN_SGD,
+    Batch,
+    Findings,
+    PlainRun,
+    Setting,
+    Skipped,
+    deterministic_algorithms,
+    differing,
+    line,
+    losses_of,
+    network,
+    resnet,
+    run_freely,
+    run_to,
+    scenario_of,
+    state_of,
+    tensors_in,
+    trained_tensors,
+)
+from torch import Tensor, nn
+
+from autograd_tui import Parts, open_session
+from autograd_tui.core.errors import Refused
+from autograd_tui.core.phase_order import Goal
+from autograd_tui.engine.training.accelerator import choose_device, device_versions
+from autograd_tui.engine.training.scenario import Scenario
+from session_internals import open_with_many_checkpoints
+
+CASES = (
+    (line, PLAIN_SGD),
+    (network, ADAM),
+    (network, FUSED),
+    (network, FOREACH),
+    (resnet(2), MOMENTUM),
+    (resnet(2), ADAM),
+)
+
+
+def equality(setting: Setting, findings: Findings) -> None:
+    """Stepped equals plain, bit for bit, wherever two plain runs equal each other."""
+    _compare_with_plain(setting, findings, must_be_equal=setting.on_cpu)
+
+
+def equality_deterministic(setting: Setting, findings: Findings) -> None:
+    """The same with PyTorch's deterministic algorithms, where plain runs are equal too."""
+    with deterministic_algorithms(), warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        _compare_with_plain(setting, findings, must_be_equal=True)
+    odd = {str(each.message)[:60] for each in caught if "determin" in str(each.message)}
+    if odd:
+        findings.say(f"warned of {sorted(odd)}")
+
+
+def _compare_with_plain(setting: Setting, findings: Findings, *, must_be_equal: bool) -> None:
+    for build, optimizer in CASES:
+        iterations = 3 if build.__name__ == "resnet18" and setting.is_quick else 8
+        plain, again = PlainRun(setting, build, optimizer), None
+        plain.iterate(iterations)
+        again = PlainRun(setting, build, optimizer)
+        again.iterate(iterations)
+        session = setting.open(build, optimizer)
+        losses = losses_of(session.run_all(f"fbsz*{iterations}"))
+        wanted = plain.tensors()
+        noise, wrong = differing(wanted, again.tensors()), differing(wanted, tensors_in(session))
+        name = f"{build.__name__} {optimizer}"
+        if must_be_equal or not noise:
+            findings.require_equal(wrong, name)
+            findings.require(torch.stack(plain.losses).tolist() == losses, f"{name}: the losses differ")
+        itself = "equals itself" if not noise else f"differs from itself in {len(noise)} tensors"
+        findings.say(f"{name}: stepped {'=' if not wrong else '≠'} plain, which {itself}")
+
+
+def rewinding(setting: Setting, findings: Findings) -> None:
+    """Go back to many frames, and on: the same frames and tensors, dropout included. And to a branch."""
+    with deterministic_algorithms():
+        for build, optimizer in ((network, ADAM), (resnet(2), MOMENTUM)):
+            name, iterations = build.__name__, 3 if setting.is_quick else 8
+            device = str(setting.device)
+            session = open_with_many_checkpoints(scenario_of(build), device=device, optimizer=optimizer)
+            frames = {frame.index: frame for frame in session.run_all(f"fbsz*{iterations}")}
+            end, wanted = session.frame.index, tensors_in(session)
+            for index in (0, 1, 2, 3, 7, 9, end - 3):
+                arrived = session.rewind(index)
+                findings.require(not index or arrived.same(frames[index]), f"{name}: frame {index} is another")
+                run_to(session, end)
+                findings.require(session.frame.same(frames[end]), f"{name}: after frame {index} the end is another")
+                findings.require_equal(differing(wanted, tensors_in(session)), f"{name} after frame {index}")
+                findings.require(session.take_divergence() is None, f"{name}: the session tells of another frame")
+            session.rewind(4)
+            list(session.run_all("lr=0.5 fbsz"))
+            arrived = session.take_branch(session.branches[-1].number)
+            findings.require(arrived.same(frames[end]), f"{name}: the branch ends in another frame")
+            findings.require_equal(differing(wanted, tensors_in(session)), f"{name} at the end of its branch")
+            findings.say(f"{name}: 7 ways back, and a branch")
+
+
+def free_and_watched(setting: Setting, findings: Findings) -> None:
+    """A free run, watched or not, ends in the bits of a stepped one; a watchpoint is found at the same frame."""
+    iterations = 12 if setting.is_quick else 60
+    with deterministic_algorithms():
+        for build, optimizer in ((line, PLAIN_SGD), (network, ADAM)):
+            stepped, free, watched = (setting.open(build, optimizer) for _ in range(3))
+            list(stepped.run_all(f"fbsz*{iterations}"))
+            wanted = tensors_in(stepped)
+            run_freely(free, iterations)
+            findings.require_equal(differing(wanted, tensors_in(free)), f"{build.__name__}, free")
+            for condition in ("nonfinite", "loss > 1e9", "grad_norm > 1e9", "still 50", "loss rises 50"):
+                watched.arm(condition)
+            run_freely(watched, iterations)
+            findings.require(watched.take_fired() is None, f"{build.__name__}: a watchpoint fired: {watched.fired}")
+            findings.require_equal(differing(wanted, tensors_in(watched)), f"{build.__name__}, watched")
+    for condition in ("loss < 2", "grad_norm < 1", "nonfinite"):
+        held = []
+        for build in (line, _line_that_gives_nan):
+            if (condition == "nonfinite") != (build is _line_that_gives_nan):
+                continue
+            for freely in (False, True):
+                session = setting.open(build, PLAIN_SGD)
+                session.arm(condition)
+                if freely:
+                    run_freely(session, 40)
+                else:
+                    for _ in session.run_until(session.end_of(40)):
+                        pass
+                held.append((session.frame.index, str(session.take_fired())))
+        findings.require(held[0] == held[1] and "None" not in held[0], f"{condition}: held at {held}")
+        findings.say(f"{condition}: frame {held[0][0]}")
+
+
+def _line_that_gives_nan(seed: int) -> tuple[nn.Module, Batch]:
+    """Return the line whose batch is not a number in its tenth iteration alone."""
+    model, batch = line(seed)
+    x, y = batch(0)
+    return model, lambda i: (x * float("nan") if i == 9 else x, y)
+
+
+def recorded(setting: Setting, findings: Findings) -> None:
+    """Recorded phases change no bit, and show their operations."""
+    with deterministic_algorithms():
+        for build, optimizer in ((network, ADAM), (resnet(2), MOMENTUM)):
+            bare, inside = setting.open(build, optimizer), setting.open(build, optimizer)
+            list(bare.run_all("fbsz*2"))
+            counts = {}
+            for letter in "fbsz" * 2:
+                inside.run(f"i:{letter}")
+                counts[letter] = len(list(inside.trace(inside.frame.index).ops))
+            findings.require_equal(differing(tensors_in(bare), tensors_in(inside)), build.__name__)
+            findings.require(bare.frame.same(inside.frame), f"{build.__name__}: the frames differ")
+            findings.require(all(counts[letter] for letter in "fbs"), f"{build.__name__}: {counts} operations")
+            findings.say(f"{build.__name__}: operations {counts}")
+
+
+class _HungryNetwork(nn.Module):
+    """Asks, when told to, for more memory than there is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Linear(64, 256), nn.ReLU(), nn.Dropout(0.1), nn.Linear(256, 8))
+        self.hungry: str | None = None
+
+    def forward(self, x: Tensor) -> Any:
+        if self.hungry == "forward":
+            _take_all_memory(x)
+        output = self.body(x)
+        if self.hungry == "backward":
+            output.register_hook(_take_all_memory)
+        return output
+
+
+def _take_all_memory(like: Tensor) -> None:
+    if like.device.type == "cpu":
+        raise torch.OutOfMemoryError("as if: the CPU has no such error")
+    held, size = [], 2**30
+    while size > 2**20:
+        try:
+            held.append(torch.empty(size, dtype=torch.uint8, device=like.device))
+        except torch.OutOfMemoryError:
+            size //= 2
+    held.append(torch.empty(2**31, dtype=torch.uint8, device=like.device))
+
+
+def _hungry(seed: int) -> tuple[nn.Module, Batch]:
+    x, y = torch.rand(32, 64), torch.rand(32, 8)
+    return _HungryNetwork(), lambda i: (x, y)
+
+
+def out_of_memory(setting: Setting, findings: Findings) -> None:
+    """Running out of memory in a phase is an error in its frame; all is as before, and the next smaller thing works."""
+    session, twin = setting.open(_hungry, ADAM), setting.open(_hungry, ADAM)
+    for each in (session, twin):
+        list(each.run_all("fbsz*2"))
+    model: Any = state_of(session).model
+    for phase, words in (("forward", "f"), ("backward", "fb")):
+        before, held = tensors_in(session), setting.allocated()
+        model.hungry = phase
+        *_, frame = session.run_all(words)
+        model.hungry = None
+        error = frame.error
+        findings.require(error is not None and "OutOfMemory" in error.type, f"{phase}: the frame's error is {error}")
+        findings.require_equal(differing(before, tensors_in(session)), f"{phase} that ran out of memory")
+        kept = (setting.allocated() - held) / 2**20
+        findings.require(kept < 64, f"{phase}: {kept:.0f} MiB are still held")
+        findings.say(f"{phase}: {error.type if error else None}, {kept:.1f} MiB more held afterwards")
+    session.rewind(8)
+    for each in (session, twin):
+        list(each.run_all("fbsz*2"))
+    findings.require_equal(differing(tensors_in(twin), tensors_in(session)), "after running out of memory")
+
+
+def gradient_check(setting: Setting, findings: Findings) -> None:
+    """A gradient agrees with finite differences in float64, computed on the device."""
+    session = setting.open(network, ADAM)
+    list(session.run_all("fb"))
+    for name in ("body.0.weight", "body.4.bias"):
+        result = session.check_gradient(session.frame.index, name)
+        findings.require(result.verdict in ("agrees", "kink"), f"{name}: {result.verdict}")
+        findings.say(f"{name}: {result.verdict} in {len(result.numeric)} {result.kind}")
+
+
+def looks(setting: Setting, findings: Findings) -> None:
+    """Exact statistics of a parameter and the loss on a plane are had on the device, and change nothing."""
+    session = setting.open(network, ADAM)
+    list(session.run_all("fbsz*2"))
+    before = tensors_in(session)
+    session.inspect("body.0.weight")
+    session.choose_surface(("body.4.bias[0]", "body.4.bias[1]"))
+    surface = session.surface()
+    findings.require(surface is not None, "there is no surface")
+    findings.require_equal(differing(before, tensors_in(session)), "after looking")
+
+
+def autocast(setting: Setting, findings: Findings) -> None:
+    """A forward of the user's under autocast: stepped equals plain, and again after going back."""
+
+    def forward(model: nn.Module, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        with torch.autocast(setting.device.type, dtype=torch.bfloat16):
+            output = model(batch[0])
+        return nn.functional.mse_loss(output.float(), batch[1]), output
+
+    def parts(options: Any) -> Parts:
+        model, batch = network(options.seed)
+        return Parts(model=model, batch=batch, forward=forward)
+
+    torch.manual_seed(0)
+    model, batch = network(0)
+    model = model.to(setting.device).train()
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.001)
+    x, y = (each.to(setting.device) for each in batch(0))
+    for _ in range(5):
+        loss, _ = forward(model, (x, y))
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    wanted = trained_tensors(model, optimizer)
+    session = setting.open(Scenario("autocast", parts), ADAM)
+    list(session.run_all("fbsz*5"))
+    findings.require_equal(differing(wanted, tensors_in(session)), "autocast")
+    session.rewind(6)
+    run_to(session, 20)
+    findings.require_equal(differing(wanted, tensors_in(session)), "autocast, after going back")
+    frame = session.run("i:f")
+    findings.say(f"{len(list(session.trace(frame.index).ops))} operations inside")
+
+
+class _MovedBatch:
+    """A batch with a `to` of its own, as libraries have them."""
+
+    def __init__(self, x: Tensor, y: Tensor) -> None:
+        self.x, self.y = x, y
+
+    def to(self, device: Any) -> _MovedBatch:
+        return _MovedBatch(self.x.to(device), self.y.to(device))
+
+
+def batches(setting: Setting, findings: Findings) -> None:
+    """A batch of a class of its own is moved to the device; so are those of a loader with workers, to be read again."""
+    from torch.utils.data import DataLoader, TensorDataset
+
+    from autograd_tui import from_loader
+
+    def forward(model: nn.Module, batch: _MovedBatch) -> Tensor:
+        return nn.functional.mse_loss(model(batch.x), batch.y)
+
+    def moved(options: Any) -> Parts:
+        model, batch = network(options.seed)
+        return Parts(model=model, batch=lambda i: _MovedBatch(*batch(i)), forward=forward)
+
+    def loaded(options: Any) -> Parts:
+        model, _ = network(options.seed)
+        data = TensorDataset(torch.rand(96, 64), torch.rand(96, 8))
+        workers = 0 if setting.is_quick else 2
+        loader = DataLoader(data, 32, shuffle=True, num_workers=workers, pin_memory=not setting.on_cpu)
+        return Parts(model=model, batch=from_loader(loader), loss=nn.functional.mse_loss)
+
+    for name, build in (("batch of its own class", moved), ("loader", loaded)):
+        session = setting.open(Scenario(name, build), ADAM)
+        *_, last = session.run_all("fbsz*4")
+        findings.require(last.error is None, f"{name}: {last.error}")
+        wanted = tensors_in(session)
+        session.rewind(4)
+        run_to(session, 16)
+        findings.require_equal(differing(wanted, tensors_in(session)), f"{name}, after going back")
+
+
+def state_of_another_device(setting: Setting, findings: Findings) -> None:
+    """A state saved on the device opens on the CPU, and one saved there opens here."""
+    with tempfile.TemporaryDirectory() as folder:
+        for here, there in ((str(setting.device), "cpu"), ("cpu", str(setting.device))):
+            path = str(Path(folder, f"{here.replace(':', '')}.pt"))
+            session = open_session(scenario_of(network), device=here, optimizer=ADAM)
+            list(session.run_all("fbsz*2"))
+            state = state_of(session)
+            torch.save({"model": state.model.state_dict(), "optimizer": state.optimizer.state_dict()}, path)
+            taken = open_session(scenario_of(network), device=there, optimizer=ADAM, state=path)
+            findings.require_equal(differing(tensors_in(session), tensors_in(taken)), f"from {here} to {there}")
+            *_, last = taken.run_all("fbsz")
+            findings.require(last.error is None, f"from {here} to {there}: {last.error}")
+
+
+def exported_script(setting: Setting, findings: Findings) -> None:
+    """A run that is exported as a script gives the same losses on the device."""
+    from autograd_tui.export.live_export import export_live
+
+    session = open_session("resnet18", device=str(setting.device), optimizer=MOMENTUM, batch_size=2)
+    losses = losses_of(session.run_all("fbsz*3"))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "run.py")
+        findings.say(export_live(path, session, lambda: False).replace(folder, ""))
+        device_lines = [each.strip() for each in path.read_text().splitlines() if setting.device.type in each]
+        findings.require(bool(device_lines) or setting.on_cpu, "the script does not name the device")
+        ended = subprocess.run([sys.executable, str(path)], capture_output=True, text=True, timeout=60, check=False)
+    findings.require(ended.returncode == 0, f"the script ended with {ended.returncode}: {ended.stderr[-300:]}")
+    printed = [float(each.split()[-1]) for each in ended.stdout.splitlines() if "loss" in each]
+    is_equal = len(printed) == len(losses) and all(a == b for a, b in zip(printed, losses, strict=True))
+    is_near = is_equal or torch.allclose(torch.tensor(printed), torch.tensor(losses), rtol=1e-3)
+    findings.require(
+        is_near, f"the script's losses are {printed}, the run's {losses}; it printed {ended.stdout[-300:]!r}"
+    )
+    findings.say("the same losses" if is_equal else f"losses that are near: {printed} beside {losses}")
+
+
+SCRIPT = """
+import hashlib, sys, torch
+from torch import nn
+
+device = sys.argv[1]
+torch.manual_seed(0)
+torch.use_deterministic_algorithms(True)
+model = nn.Sequential(nn.Linear(64, 256), nn.BatchNorm1d(256), nn.ReLU(), nn.Dropout(0.3), nn.Linear(256, 8)).to(device)
+optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+scaler = torch.amp.GradScaler(device, enabled=device != "cpu")
+x, y = torch.rand(32, 64, device=device), torch.rand(32, 8, device=device)
+for _ in range(8):
+    optimizer.zero_grad()
+    with torch.autocast(device, dtype=torch.bfloat16 if device == "cpu" else torch.float16):
+        loss = nn.functional.mse_loss(model(x).float(), y)
+    scaler.scale(loss).backward()
+    scaler.step(optimizer)
+    scaler.update()
+digest = hashlib.sha256()
+for tensor in [*model.state_dict().values(), loss]:
+    digest.update(tensor.detach().cpu().double().numpy().tobytes())
+print("sha256", digest.hexdigest(), flush=True)
+"""
+
+
+def led_script(setting: Setting, findings: Findings) -> None:
+    """A script of the user's own, with GradScaler: the same bits when it is led; going back is refused with why."""
+    from autograd_tui.engine.script.script_session import ScriptSession
+
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "train.py")
+        file.write_text(textwrap.dedent(SCRIPT))
+        words = (str(file), setting.device.type)
+        plain = subprocess.run([sys.executable, *words], capture_output=True, text=True, timeout=60, check=False)
+        if not findings.require(plain.returncode == 0, f"the script alone fails: {plain.stderr[-300:]}"):
+            return
+        printed = bytearray()
+        session = ScriptSession(words, on_output=printed.extend)
+        try:
+            frames = [session.run(session.next_command()) for _ in range(12)]
+            letters = [frame.command.name for frame in frames if frame.command is not None]
+            findings.say(f"events {sorted(set(letters))}, on {session.about.device}, loss {session.frame.loss}")
+            inside = session.run(replace(session.next_command(), recorded=True))
+            findings.require(inside.error is None, f"inside: {inside.error}")
+            try:
+                session.rewind(4)
+                findings.say("it was taken back")
+                findings.require(setting.on_cpu, "it was taken back by a fork after CUDA had started")
+            except Refused as refused:
+                findings.say(f"going back: {refused}")
+                findings.require(not setting.on_cpu, f"on a CPU going back is refused: {refused}")
+            try:
+                for _ in session.run_free(Goal(), lambda: False, every=0.05):
+                    pass
+            except Refused as refused:
+                findings.say(str(refused))
+            deadline = monotonic() + 10
+            while plain.stdout.strip().encode() not in bytes(printed) and monotonic() < deadline:
+                sleep(0.02)
+        finally:
+            session.close(in_order=True)
+    is_equal = plain.stdout.strip().encode() in bytes(printed)
+    findings.require(is_equal, f"led, it printed {bytes(printed)[-300:]!r}, alone {plain.stdout!r}")
+
+
+def compiled(setting: Setting, findings: Findings) -> None:
+    """A compiled model: stepped equals plain, and a forward of it can be recorded."""
+    if not setting.with_compiler:
+        raise Skipped("not asked for: --compile")
+
+    def compiled_network(seed: int) -> tuple[nn.Module, Batch]:
+        model: Any = torch.compile(nn.Sequential(nn.Linear(64, 256), nn.ReLU(), nn.Linear(256, 8)))
+        x, y = torch.rand(32, 64), torch.rand(32, 8)
+        return model, lambda i: (x, y)
+
+    plain = PlainRun(setting, compiled_network, ADAM)
+    plain.iterate(4)
+    session = setting.open(compiled_network, ADAM)
+    list(session.run_all("fbsz*4"))
+    findings.require_equal(differing(plain.tensors(), tensors_in(session)), "compiled")
+    for letter in "fbsz":
+        frame = session.run(f"i:{letter}")
+        findings.require(frame.error is None, f"i:{letter}: {frame.error}")
+        if letter == "f":
+            findings.say(f"inside: {len(list(session.trace(frame.index).ops))} operations")
+
+
+def devices(setting: Setting, findings: Findings) -> None:
+    """The device is chosen, named in a journal's versions, and refused with a sentence where there is none of it."""
+    findings.require(choose_device("cpu") == "cpu", "the CPU cannot be chosen")
+    kind = setting.device.type
+    try:
+        findings.say(f"auto is {choose_device('auto')}, cuda:9 is {choose_device('cuda:9')}")
+        findings.require(False, "cuda:9 was taken")
+    except Refused as refused:
+        findings.say(str(refused))
+    if not setting.on_cpu:
+        findings.require(choose_device("auto") == choose_device(None) == kind, f"auto is {choose_device('auto')}")
+        findings.say(f"versions {device_versions(kind)}")
+
+
+def second_device(setting: Setting, findings: Findings) -> None:
+    """On the second card random numbers, clock and memory are its own."""
+    if setting.on_cpu or torch.accelerator.device_count() < 2:
+        raise Skipped("there is no second card")
+    device = f"{setting.device.type}:1"
+    session = open_session(scenario_of(network), device=device, optimizer=ADAM)
+    list(session.run_all("fbsz*4"))
+    wanted = tensors_in(session)
+    session.rewind(4)
+    run_to(session, 16)
+    findings.require_equal(differing(wanted, tensors_in(session)), f"on {device} after going back")
+    memory = torch.accelerator.memory_allocated(torch.device(device))
+    findings.require(session.frame.memory == memory, "the memory told is that of another card")
+
+
+RANKS = """
+import hashlib, os, sys
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from autograd_tui import Parts, open_session
+from autograd_tui.engine.training.scenario import Scenario
+
+device = sys.argv[1]
+dist.init_process_group("gloo")
+rank, count = dist.get_rank(), dist.get_world_size()
+
+def parts(options):
+    x, y = torch.rand(16 * count, 64), torch.rand(16 * count, 8)
+    model = DistributedDataParallel(nn.Sequential(nn.Linear(64, 256), nn.ReLU(), nn.Linear(256, 8)).to(device))
+    return Parts(model=model, batch=lambda i: (x[rank::count], y[rank::count]), loss=nn.functional.mse_loss)
+
+session = open_session(Scenario("ranks", parts), device=device, optimizer="adam,lr=0.001")
+frames = list(session.run_all("fbsz*5"))
+digest = hashlib.sha256()
+for param in session._trainer.state.params.values():
+    digest.update(param.detach().cpu().numpy().tobytes())
+digests = [None] * count
+dist.all_gather_object(digests, digest.hexdigest()[:16])
+if rank == 0:
+    errors = [str(frame.error) for frame in frames if frame.error]
+    print("ranks", len(set(digests)) == 1 and not errors, digests, errors[:1], flush=True)
+dist.barrier()
+os._exit(0)
+"""
+
+
+def two_ranks(setting: Setting, findings: Findings) -> None:
+    """Two ranks of DDP over gloo, both on this device, end with the same parameters."""
+    if not setting.with_ranks:
+        raise Skipped("not asked for: --ranks")
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "ranks.py")
+        file.write_text(RANKS)
+        words = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(file)]
+        ended = subprocess.run(
+            [*words, setting.device.type],
+            capture_output=True,
+            text=True,
+            timeout=55,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+            check=False,
+        )
+    answers = [each for each in ended.stdout.splitlines() if each.startswith("ranks")]
+    findings.require(answers[:1] != [] and "True" in answers[0], f"{answers} {ended.stderr[-300:]}")
+    findings.say("".join(answers))
