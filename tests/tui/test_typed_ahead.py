@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from time import sleep
 from typing import Any
 
 import pytest
@@ -17,8 +18,10 @@ from autograd_tui.core.frame_store import Branches
 from autograd_tui.core.history import History
 from autograd_tui.core.phase_order import Goal
 from autograd_tui.engine.replay.timeline import Timeline
+from autograd_tui.engine.session import Session
 from autograd_tui.tui.requests import Look, RequestQueue, Train
 from autograd_tui.tui.trace_screen import TraceScreen
+from autograd_tui.tui.trainer_thread import GRACE_SECONDS
 
 NAMES = {
     ",": "comma",
@@ -129,6 +132,46 @@ async def test_keys_typed_into_a_screen_that_is_not_there_yet_mean_what_they_do_
         commands, top, _ = await where_it_stands(shown)
         assert commands.startswith("fbsz*")
         assert top == "MainScreen"
+
+
+async def test_keys_have_their_turn_between_the_parts_that_are_imported_behind_frame_0(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    waits, parts = threading.Event(), list[str]()
+
+    def import_part(session: Session) -> bool:
+        waits.wait(30)
+        parts.append(session.commands())
+        return len(parts) < 4
+
+    monkeypatch.setattr(Session, "import_part", import_part)
+    async with screen() as shown:
+        assert shown.app.main.trainer.status.idle  # nothing that is asked for runs
+        shown.app.post_message(events.Key("f", "f"))
+        await shown.until(lambda: len(shown.app.main.trainer.requests) == 1)
+        waits.set()
+        await shown.settle()
+        await shown.until(lambda: len(parts) == 4)
+        assert parts == ["", "f", "f", "f"]
+        await shown.press("b")
+        assert len(parts) == 4  # all is imported
+
+
+async def test_who_quits_while_a_part_is_imported_leaves_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, closed = threading.Event(), list[bool]()
+
+    def import_part(session: Session) -> bool:
+        begun.set()
+        sleep(2 * GRACE_SECONDS)
+        return False
+
+    monkeypatch.setattr(Session, "import_part", import_part)
+    monkeypatch.setattr(Session, "close", lambda session, *, in_order: closed.append(in_order))
+    async with screen() as shown:
+        await shown.until(begun.is_set)
+        await shown.pilot.press("q")
+    shown.app.main.trainer.leave(in_order=True)
+    assert closed == [True]
 
 
 async def test_space_behind_r_pauses_the_run_however_fast_it_comes() -> None:

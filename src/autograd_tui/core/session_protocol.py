@@ -224,6 +224,9 @@ class InteractiveSession(SessionView, Protocol):
     def pictures(self, *, stopped: Callable[[], bool]) -> tuple[Picture, ...]:
         """Return the last pictures of what the model has learned, one of the present frame unless `stopped` held."""
 
+    def import_part(self) -> bool:
+        """Import a part of what later commands need and is not imported yet; return whether there was one."""
+
     def watch(self, watch: ProgressCallback, stopped: Callable[[], bool] = bool) -> None:
         """Report the progress of replays to a callback, which may cancel them; `stopped` ends what runs elsewhere."""
 
@@ -317,6 +320,10 @@ class ReadOnlySession:
     def pictures(self, *, stopped: Callable[[], bool]) -> tuple[Picture, ...]:
         """Return none: there is no model here to show."""
         return ()
+
+    def import_part(self) -> bool:
+        """Return False: nothing is run here."""
+        return False
 
     def watch(self, watch: ProgressCallback, stopped: Callable[[], bool] = bool) -> None:
         """Ignore the callbacks: nothing takes long."""

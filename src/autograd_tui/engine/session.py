@@ -31,6 +31,7 @@ from autograd_tui.engine.replay.timeline import Timeline
 from autograd_tui.engine.repro import Repro, latest_repro
 from autograd_tui.engine.surface_sampler import SurfaceSampler
 from autograd_tui.engine.training.checkpoint import Checkpoint
+from autograd_tui.engine.training.compiler_import import import_compiler, import_part
 from autograd_tui.engine.training.param_groups import group_specs
 from autograd_tui.engine.training.tensor_file import save
 from autograd_tui.engine.training.trainer import Trainer
@@ -191,10 +192,12 @@ class Session:
         each forward.
         """
         self._timeline.check(index)
+        import_compiler()
         return self._grad_checker.check_gradient(index, what, self._timeline.checker(), stopped)
 
     def choose_surface(self, choice: SurfaceChoice) -> None:
         """Choose the surface that `surface` measures; raises Refused where there is none."""
+        import_compiler()
         self._sampler.choose(choice, next(iter(self.branches[-1:]), None))
 
     def give_up_surface(self) -> str | None:
@@ -229,6 +232,10 @@ class Session:
         once for each frame whose parameters differ.
         """
         return self._picture_taker.pictures(stopped)
+
+    def import_part(self) -> bool:
+        """Import a part of what steps need, where not all of it is imported; return whether there was one."""
+        return import_part()
 
     def refresh(self) -> bool:
         """Return False: nothing comes from elsewhere."""

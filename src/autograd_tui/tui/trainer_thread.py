@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,6 +18,7 @@ from autograd_tui.tui.session_runner import SessionRunner
 from autograd_tui.tui.trainer_status import Status, StatusPublisher, Update, problem_of
 
 GRACE_SECONDS = 0.5  # that a running phase has to end in when the program does
+IMPORT_SECONDS = 5.0  # the same of an import, which does end
 POLL_SECONDS = 0.05  # between two looks at what another program has written of the run, or says of a script
 
 
@@ -49,6 +51,8 @@ class TrainerThread(threading.Thread):
         self._first, self._failed = first, failed
         self._surface: LossSurface | None = None  # measured last
         self._measured = measured
+        self._imports = False  # now
+        self._all_imported = False
         self._can = can  # as long as there is no session
         self.requests = RequestQueue()
         busy = f"{title} runs, and has not trained yet" if can.script else f"loading PyTorch and {title}"
@@ -116,7 +120,7 @@ class TrainerThread(threading.Thread):
     def ended(self) -> bool:
         """Return, after `close`, whether no phase runs any more; one that does has a moment to end."""
         if self.ident is not None:
-            self.join(GRACE_SECONDS)
+            self.join(IMPORT_SECONDS if self._imports else GRACE_SECONDS)
         return not self.is_alive()
 
     def leave(self, *, in_order: bool) -> None:
@@ -149,6 +153,7 @@ class TrainerThread(threading.Thread):
                 self.publisher.publish(self.session)
             self._measure_surface(self.session)
             self._take_picture(self.session)
+            self._import_parts(self.session)
             seconds = None if self.can.advance and not self.can.script else POLL_SECONDS
             request = self.requests.next(self._rest, self._begin, seconds=seconds)
             if request is not None:
@@ -194,6 +199,26 @@ class TrainerThread(threading.Thread):
 
         self.publisher.begin("the picture is drawn")
         self.runner.show_pictures(stopped)
+
+    def _import_parts(self, session: InteractiveSession) -> None:
+        """Import what later commands need, part by part, as long as nothing waits.
+
+        On this thread, between commands, since imports of two threads may meet half done modules of each other's.
+        """
+        if self._all_imported or len(self.requests):
+            return
+        self._rest()
+        was_enabled, self._imports = gc.isenabled(), True
+        gc.disable()  # as while a session opens
+        try:
+            while not (len(self.requests) or self.requests.closed or self._all_imported):
+                self._all_imported = not session.import_part()
+            if self._all_imported and gc.get_freeze_count():
+                gc.freeze()
+        finally:
+            self._imports = False
+            if was_enabled:
+                gc.enable()
 
     def _begin(self) -> None:
         self.publisher.begin("what was asked for runs")

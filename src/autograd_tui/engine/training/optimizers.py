@@ -14,6 +14,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.optimizer_spec import LrDecay, OptimizerSpec
+from autograd_tui.engine.training.compiler_import import without_compiler
 from autograd_tui.engine.training.param_groups import Group, groups_for_optimizer, optimizer_classes
 from autograd_tui.engine.training.tensor_properties import is_number_or_tensor
 
@@ -45,7 +46,8 @@ def make_optimizer(
         raise Refused(f"a learning rate must be a number from 0 up, not {spec.lr}.")
     try:
         options: dict[str, Any] = dict(spec.options) if spec.lr is None else {"lr": spec.lr, **dict(spec.options)}
-        return cls(groups_for_optimizer(groups, cls, lrs), **options)
+        with without_compiler():
+            return cls(groups_for_optimizer(groups, cls, lrs), **options)
     except Exception as error:  # PyTorch's own checks, of many types
         sentence = str(error).strip().split("\n")[0] or type(error).__name__
         raise Refused(f"{cls.__name__} does not take these parameters or options: {sentence}") from error

@@ -25,6 +25,7 @@ from autograd_tui.engine.training.checkpoint import (
     restore_checkpoint,
     take_checkpoint,
 )
+from autograd_tui.engine.training.compiler_import import import_compiler
 from autograd_tui.engine.training.frame_reader import Changes, FrameReader
 from autograd_tui.engine.training.inspection import inspect
 from autograd_tui.engine.training.loop import PhaseWatch, Tracer, TrainingLoop
@@ -143,6 +144,8 @@ class Trainer:
             raise Refused(reason)
         recorded = command.phase is not None and (recorded or self._can_be_recorded_only_now(command.phase))
         loop = self.tracer if recorded else self._loop
+        if recorded or command.phase in (Phase.STEP, Phase.ZERO_GRAD):  # or it would be part of what is measured
+            import_compiler()
         changes: Changes
         with self.state.global_state:
             if recorded:
@@ -196,6 +199,7 @@ class Trainer:
         """
         losses: list[Tensor] = []
         rates: list[tuple[int, float]] = []
+        import_compiler()
         raised, all_rates = None, self._reader.learning_rates()
         way = _Way(self.state.params.values())
         self.tracer.forget()
