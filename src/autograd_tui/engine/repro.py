@@ -54,8 +54,9 @@ def _repro_at(
 ) -> Repro:
     """Return commands with the state of a checkpoint before them; call it inside the loop's global_state.
 
-    The tensors are the checkpoint's own, on the host.
+    The tensors are copies on the host, the checkpoint's own where it lies there.
     """
+    checkpoint = checkpoint.on_host()
     forwards = sum(command.phase is Phase.FORWARD for command, _ in commands)
     batches, begin = _batches(state, checkpoint, min(forwards, 2))  # one that raises does not count
     return {

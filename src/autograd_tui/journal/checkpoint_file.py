@@ -120,7 +120,7 @@ def save_checkpoint(
     """
     if checkpoint.bytes > MAX_BYTES or checkpoint.remembers:
         return
-    history = history.copy()
+    checkpoint, history = checkpoint.on_host(), history.copy()
     history.truncate_after(checkpoint.frame.index)
     left_out = ("frame", "model_buffers", "python", "optimizer")
     content: dict[str, Any] = {

@@ -63,6 +63,9 @@ def _allowed(widest: float, quick: float, *, room: int) -> Callable[[float], flo
 MIN_SPACING = 0.5  # seconds of training between checkpoints, so that going back re-runs no more than that
 MAX_WAY_BACK = 3.0  # seconds of training behind the last one, from where a run may still have to go back to it
 MAX_TIME_SHARE = 0.03  # of the run's time that checkpoints may cost
+# Of an accelerator's memory that is free even when training needs most, for one more checkpoint there: the rest is for
+# what training has not needed so far. Where it is too little, checkpoints go to the host.
+MAX_DEVICE_SHARE = 0.25
 MAX_BRANCH_SHARE = 0.25  # of the byte budget, for the last checkpoints of branches that were left
 MAX_LEFT_BRANCHES = 100  # that have one
 MAX_CHECKPOINTS = 600  # of a small model: no more than a second apart in a run of ten minutes
@@ -86,6 +89,7 @@ class CheckpointStore:
         self._trainer = trainer
         self._spacing, self._share, self._max_count = spacing, share, max_count
         self._whole = self._budget = budget
+        self._may_use_device = trainer.state.accelerator is not None
         self._recycled: Checkpoint | None = None
         self._cost = 0.0  # seconds, of the last one
         self._since = 0.0  # seconds of training since the last one
@@ -161,7 +165,7 @@ class CheckpointStore:
         if not can_take_checkpoint(self._trainer.state):
             return None
         last, self._iteration_start = self._iteration_start, None
-        return self._trainer.checkpoint(last)
+        return self._trainer.checkpoint(last, on_device=self._has_room_on_device(last))
 
     def keep_iteration_start(self, checkpoint: Checkpoint, *, raised: bool) -> None:
         """Keep the start of the latest iteration beside the budget; `raised`: its forward did, so none starts there."""
@@ -255,11 +259,38 @@ class CheckpointStore:
 
     def _take(self) -> Checkpoint:
         started = perf_counter()
-        checkpoint = self._trainer.checkpoint(self._recycled)
+        on_device = self._has_room_on_device(self._recycled)
+        checkpoint = self._trainer.checkpoint(self._recycled, on_device=on_device)
         if self._checkpoints:
             checkpoint = _sharing(checkpoint, self._checkpoints[-1])
         self._cost, self._recycled = perf_counter() - started, None
         return checkpoint
+
+    def leave_device(self) -> bool:
+        """Move all checkpoints to the host for good, since training has run out of memory; return whether any was."""
+        self._may_use_device, self._recycled = False, None
+        everywhere = [*self._checkpoints, *self._of_branches.values()]
+        if self._iteration_start is not None:
+            everywhere.append(self._iteration_start)
+        moved: dict[int, Checkpoint] = {}
+        is_any_there = False
+        for each in everywhere:
+            is_any_there |= each.is_on_device
+            moved[id(each)] = moved.get(id(each)) or each.on_host()
+        self._checkpoints = [moved[id(each)] for each in self._checkpoints]
+        self._of_branches = {number: moved[id(each)] for number, each in self._of_branches.items()}
+        if self._iteration_start is not None:
+            self._iteration_start = moved[id(self._iteration_start)]
+        return is_any_there
+
+    def _has_room_on_device(self, recycled: Checkpoint | None) -> bool:
+        """Return whether a checkpoint may be taken on the accelerator; a recycled one there has room already."""
+        accelerator = self._trainer.state.accelerator
+        if accelerator is None or not self._may_use_device:
+            return False
+        if recycled is not None and recycled.is_on_device:
+            return True
+        return checkpoint_size(self._trainer.state) <= MAX_DEVICE_SHARE * accelerator.spare_memory()
 
     def _makes_room(self) -> bool:
         """Drop what is in the way of one more within the budget; return whether it fits."""

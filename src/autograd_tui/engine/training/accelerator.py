@@ -116,6 +116,32 @@ class Accelerator:
         except (AttributeError, NotImplementedError, RuntimeError):
             return None
 
+    @property
+    def can_pin(self) -> bool:
+        """Whether the host can have memory that it copies to and from without waiting."""
+        return self.device.type in ("cuda", "xpu")
+
+    def spare_memory(self) -> int:
+        """Return the bytes that are left even when training needs most, as far as is known; 0 where it is not.
+
+        That is what is free, for this process or in its own cache, less what it has needed beside its tensors so far.
+        """
+        try:
+            free, _ = self._module.mem_get_info(self.device)
+            reserved = torch.accelerator.memory_reserved(self.device)
+            return max(int(free) + reserved - torch.accelerator.max_memory_allocated(self.device), 0)
+        except (AttributeError, NotImplementedError, RuntimeError):
+            return 0
+
+    def empty_cache(self) -> None:
+        """Give the memory back that is kept for tensors to come, so that it is free for tensors of any size."""
+        for module in (torch.accelerator, self._module):
+            try:
+                module.empty_cache()
+                return
+            except (AttributeError, NotImplementedError, RuntimeError):
+                continue
+
     def rng_state(self) -> Tensor:
         """Return the state of its random numbers, on the host."""
         state: Tensor = self._module.get_rng_state(*self._rng_arguments)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any
 
@@ -17,14 +17,18 @@ from autograd_tui.engine.training.forward_snapshot import ModelBuffers
 from autograd_tui.engine.training.global_state import GlobalSnapshot
 from autograd_tui.engine.training.python_state import PythonState
 from autograd_tui.engine.training.state import TrainingState
-from autograd_tui.engine.training.tensor_properties import MAX_MEASURED_VALUES, in_memory, is_writable, shape_of
+from autograd_tui.engine.training.tensor_copies import CPU, CopyBatch, TensorCopier
+from autograd_tui.engine.training.tensor_properties import in_memory, is_writable, shape_of
 
 BARE_CHECKPOINT = 16 << 10  # bytes of a checkpoint without tensors, about: random states, options, its frame
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """Host-side copies owned by the checkpoint, safe to restore from repeatedly. Files have its fields by name."""
+    """Copies owned by the checkpoint, safe to restore from repeatedly, on the host or each on its tensor's own device.
+
+    Files have its fields by name.
+    """
 
     frame: Frame
     forwards: int
@@ -53,32 +57,25 @@ class Checkpoint:
     def bytes(self) -> int:
         return BARE_CHECKPOINT + self.python.bytes + _bytes(self.tensors())
 
+    @property
+    def is_on_device(self) -> bool:
+        """Whether copies of it take memory of an accelerator."""
+        return any(not (each.device == CPU or each.is_meta) for each in self.tensors())
 
-class TensorCopier:
-    """Copies tensors to the host, into the memory of a dropped checkpoint where it has some: fresh pages are slow."""
-
-    def __init__(self, recycled: Checkpoint | None = None) -> None:
-        self._free: dict[object, list[Tensor]] = {}
-        for tensor in filter(_is_plain, recycled.tensors() if recycled else ()):
-            self._free.setdefault(_kind(tensor), []).append(tensor)
-
-    @torch.no_grad()
-    def all(self, values: dict[str, Any]) -> dict[str, Any]:
-        """Return copies of tensors, and of whatever else an optimizer keeps beside them."""
-        with torch._C.DisableTorchFunctionSubclass():  # of classes of tensors that may do anything
-            return {
-                key: self._copy(value) if isinstance(value, Tensor) else deepcopy(value)
-                for key, value in values.items()
-            }
-
-    def _copy(self, tensor: Tensor) -> Tensor:
-        if tensor.is_meta or tensor.numel() > MAX_MEASURED_VALUES:
-            return tensor.detach()
-        if not _is_plain(tensor):
-            return tensor.detach().cpu().clone()
-        free = self._free.get(_kind(tensor))
-        copy = free.pop() if free else torch.empty_like(tensor, device="cpu", requires_grad=False)
-        return copy.copy_(tensor.detach())
+    def on_host(self) -> Checkpoint:
+        """Return it with all its copies on the host, where they can be read at once."""
+        if not self.is_on_device:
+            return self
+        copier = TensorCopier()
+        on_host = replace(
+            self,
+            params=copier.all(self.params),
+            buffers=copier.all(self.buffers),
+            grads=copier.all(self.grads),
+            state={name: copier.all(entry) for name, entry in self.state.items()},
+        )
+        copier.finish()
+        return on_host
 
 
 def checkpoint_size(state: TrainingState) -> int:
@@ -99,12 +96,30 @@ def can_take_checkpoint(state: TrainingState) -> bool:
     return not state.carried(buffers.tensors().values(), state.python_state(buffers))
 
 
-def take_checkpoint(state: TrainingState, frame: Frame, recycled: Checkpoint | None = None) -> Checkpoint:
-    """Return a checkpoint, in the memory of the `recycled` one, if any; call it inside the state's `global_state`."""
-    copier = TensorCopier(recycled)
+def take_checkpoint(
+    state: TrainingState, frame: Frame, recycled: Checkpoint | None = None, *, on_device: bool = False
+) -> Checkpoint:
+    """Return a checkpoint, in the memory of the `recycled` one, if any; call it inside the state's `global_state`.
+
+    `on_device`: it stays on the accelerator, if there is one and it has the memory; otherwise it goes to the host.
+    """
+    accelerator, tensors = state.accelerator, recycled.tensors() if recycled else ()
+    if accelerator is None:
+        return _copied(state, frame, TensorCopier(tensors))
+    if on_device:
+        try:
+            return _copied(state, frame, TensorCopier(tensors, on_device=True))
+        except torch.OutOfMemoryError:
+            accelerator.empty_cache()
+    checkpoint = _copied(state, frame, TensorCopier(tensors, pinned=accelerator.can_pin))
+    accelerator.synchronize()  # once for all copies: whoever reads them on the host need not know of it
+    return checkpoint
+
+
+def _copied(state: TrainingState, frame: Frame, copier: TensorCopier) -> Checkpoint:
     optimizer, params, model_buffers = state.optimizer, state.params, ModelBuffers.of(state.model)
     python = state.python_state(model_buffers)
-    return Checkpoint(
+    checkpoint = Checkpoint(
         frame=frame,
         forwards=state.forwards,
         params=copier.all(params),
@@ -128,6 +143,8 @@ def take_checkpoint(state: TrainingState, frame: Frame, recycled: Checkpoint | N
         scheduler=deepcopy(state.scheduler.state_dict()) if state.scheduler else None,
         mark=state.global_state.exact_snapshot(),
     )
+    copier.finish()
+    return checkpoint
 
 
 def restore_checkpoint(state: TrainingState, checkpoint: Checkpoint) -> None:
@@ -135,12 +152,16 @@ def restore_checkpoint(state: TrainingState, checkpoint: Checkpoint) -> None:
     # load_state_dict would alias the checkpoint and change dtypes, so all is copied once more by hand.
     state.loss = state.prediction = state.batch = None
     state.graph = "none"
+    for param in state.params.values():
+        param.grad = None  # before memory is taken for what comes in its place
+    copies = CopyBatch()
     for (name, param), wanted in zip(state.params.items(), checkpoint.requires_grad, strict=True):
         if param.requires_grad is not wanted:
             param.requires_grad_(wanted)
-        _fill(param, checkpoint.params[name])
-        grad = checkpoint.grads.get(name)
-        param.grad = None if grad is None else grad.to(param.device, copy=True)
+        _fill(copies, param, checkpoint.params[name])
+        if name in checkpoint.grads:
+            param.grad = copies.clone(checkpoint.grads[name], param.device)
+    copies.run()  # before the optimizer is made, which may look at the parameters
     checkpoint.model_buffers.restore(checkpoint.buffers)
     checkpoint.python.restore()
     state.start_optimizer(checkpoint.optimizer, [float(group["lr"]) for group in checkpoint.groups])
@@ -148,9 +169,10 @@ def restore_checkpoint(state: TrainingState, checkpoint: Checkpoint) -> None:
         group.update(deepcopy(options))
     for name, entry in checkpoint.state.items():
         state.optimizer.state[state.params[name]] = {
-            key: value.to(checkpoint.devices[name, key], copy=True) if isinstance(value, Tensor) else deepcopy(value)
+            key: copies.clone(value, checkpoint.devices[name, key]) if isinstance(value, Tensor) else deepcopy(value)
             for key, value in entry.items()
         }
+    copies.run()
     if state.scheduler is not None and checkpoint.scheduler is not None:
         state.scheduler.load_state_dict(deepcopy(checkpoint.scheduler))
     state.forwards = checkpoint.forwards
@@ -158,22 +180,13 @@ def restore_checkpoint(state: TrainingState, checkpoint: Checkpoint) -> None:
     state.global_state.restore(checkpoint.mark)
 
 
-def _fill(param: Tensor, copy: Tensor) -> None:
-    """Fill a parameter from its copy; where shape, dtype or memory were changed, give it new memory."""
+def _fill(copies: CopyBatch, param: Tensor, copy: Tensor) -> None:
+    """Have the batch fill a parameter from its copy; where shape, dtype or memory were changed, give it new memory."""
     if shape_of(param) != shape_of(copy) or param.dtype != copy.dtype or not in_memory(param):
         param.data = copy.to(param.device, copy=True)
     elif is_writable(param):
-        param.detach().copy_(copy)
+        copies.add(param.detach(), copy)
 
 
 def _bytes(tensors: Iterable[Tensor]) -> int:
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
-
-
-def _is_plain(tensor: Tensor) -> bool:
-    """Return whether the tensor has one block of memory, and strides into it."""
-    return tensor.layout is torch.strided and not tensor.is_nested
-
-
-def _kind(tensor: Tensor) -> object:
-    return tensor.shape, tensor.dtype, tensor.stride()

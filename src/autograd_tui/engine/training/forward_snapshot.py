@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from autograd_tui.engine.training.global_state import GlobalSnapshot, GlobalState
 from autograd_tui.engine.training.python_state import PythonState
+from autograd_tui.engine.training.tensor_copies import CopyBatch
 from autograd_tui.engine.training.tensor_properties import has_shape, in_memory, is_writable, shape_of
 
 
@@ -46,11 +47,13 @@ class ModelBuffers:
             if isinstance(module._buffers, dict):  # a compiled module keeps its tensors
                 module._buffers.clear()
                 module._buffers.update(buffers)
+        batch = CopyBatch()
         for name, buffer in self.tensors().items():
             if shape_of(buffer) != shape_of(copies[name]) or not in_memory(buffer):
                 buffer.data = copies[name].to(buffer.device, copy=True)
             elif is_writable(buffer):
-                buffer.data.copy_(copies[name])  # .data: an older graph that saved the buffer stays valid
+                batch.add(buffer.data, copies[name])  # .data: an older graph that saved the buffer stays valid
+        batch.run()
 
 
 def _named(slots: Iterable[tuple[str, dict[str, Tensor | None]]]) -> dict[str, Tensor]:

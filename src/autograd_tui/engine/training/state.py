@@ -20,6 +20,7 @@ from autograd_tui.engine.training.optimizers import make_optimizer, make_schedul
 from autograd_tui.engine.training.param_groups import check_optimizer, group_indices, read_groups
 from autograd_tui.engine.training.python_state import PythonState, ReachableState
 from autograd_tui.engine.training.scenario import Parts
+from autograd_tui.engine.training.tensor_copies import CopyBatch
 from autograd_tui.engine.training.tensor_properties import MAX_MEASURED_VALUES, in_memory
 from autograd_tui.engine.training.user_code import in_call
 
@@ -282,7 +283,7 @@ def _copy_buffers(buffers: dict[str, Tensor], copies: dict[str, Tensor]) -> None
 
     All of one dtype are copied in one call, which is one launch on an accelerator.
     """
-    groups: dict[object, tuple[list[Tensor], list[Tensor]]] = {}  # copies, and what they are made of
+    batch = CopyBatch()
     for name, buffer in buffers.items():
         if buffer.numel() > MAX_MEASURED_VALUES:
             copies[name] = buffer
@@ -292,15 +293,8 @@ def _copy_buffers(buffers: dict[str, Tensor], copies: dict[str, Tensor]) -> None
             copy = copies.get(name)
             if copy is None or (copy.shape, copy.dtype, copy.device) != (buffer.shape, buffer.dtype, buffer.device):
                 copies[name] = copy = torch.empty_like(buffer, requires_grad=False)
-            plain = type(buffer) in (Tensor, nn.Buffer)  # other classes may know no call for many tensors
-            into, from_ = groups.setdefault((buffer.dtype, buffer.device) if plain else name, ([], []))
-            into.append(copy)
-            from_.append(buffer.detach())
-    for into, from_ in groups.values():
-        if len(into) > 1:
-            torch._foreach_copy_(into, from_)
-        else:
-            into[0].copy_(from_[0])
+            batch.add(copy, buffer.detach())
+    batch.run()
 
 
 def _reaches(loss: Tensor, tensors: Sequence[Tensor]) -> bool:

@@ -240,10 +240,13 @@ class Trainer:
             **self._reader.after_many(),
         )
 
-    def checkpoint(self, recycled: Checkpoint | None = None) -> Checkpoint:
-        """Return a checkpoint of the state just before a forward; a `recycled` one gives its memory and is spoiled."""
+    def checkpoint(self, recycled: Checkpoint | None = None, *, on_device: bool = False) -> Checkpoint:
+        """Return a checkpoint of the state just before a forward; a `recycled` one gives its memory and is spoiled.
+
+        `on_device`: on the accelerator, where that has room for it; otherwise on the host.
+        """
         with self.state.global_state:
-            return take_checkpoint(self.state, self.frame, recycled)
+            return take_checkpoint(self.state, self.frame, recycled, on_device=on_device)
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Return to a checkpoint, which has no graph: a forward must come next."""
