@@ -58,6 +58,27 @@ def test_a_recorded_phase_waits_twice_and_once_more_for_each_large_tensor(found:
     assert counts == {"f": 2, "b": 2 + large, "s": 1, "z": 0}
 
 
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_a_checkpoint_stays_on_the_device_and_is_taken_and_restored_in_a_few_calls(
+    found: dict[str, Any], name: str
+) -> None:
+    checkpoints = found[f"checkpoints {name}"]
+    assert all(checkpoints["kept on the device"])
+    read, is_on_device, wrong, (taken, restored) = checkpoints["device"]
+    assert (read, is_on_device, wrong) == (0, True, [])
+    assert taken <= 3
+    assert restored <= 5  # parameters, buffers of two dtypes, and what the optimizer keeps
+    _, is_on_device, wrong, _ = checkpoints["host"]
+    assert (is_on_device, wrong) == (False, [])
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_a_phase_that_runs_out_of_memory_leaves_all_as_it_was_and_holds_nothing(
+    found: dict[str, Any], name: str
+) -> None:
+    assert found[f"out_of_memory {name}"] == ["fb", []]
+
+
 def test_a_watched_run_is_held_at_the_frame_at_which_it_is_held_on_the_cpu(found: dict[str, Any]) -> None:
     there, here = found["watched linear"]
     assert there == here

@@ -29,6 +29,7 @@ _aten = torch.ops.aten
 _cpu_kernels = torch._C.DispatchKeySet(torch._C.DispatchKey.CPU)
 _memory: dict[int, Tensor] = {}  # the host tensors whose memory is the device's, by address
 _rng_state = torch.get_rng_state()
+capacity = 1 << 50  # bytes; a tensor that would not fit into what is left of them is not made
 readbacks: Counter[str] = Counter()  # what was read back, by file and line
 launches: Counter[str] = Counter()  # by operation
 
@@ -46,6 +47,9 @@ class _Module(_DummyBackendModule):
     def manual_seed_all(self, seed: int) -> None:
         self.set_rng_state(torch.Generator().manual_seed(seed).get_state())
 
+    def mem_get_info(self, device: Any = NAME) -> tuple[int, int]:
+        return capacity - memory_held(), capacity
+
     def get_amp_supported_dtype(self) -> list[torch.dtype]:
         return [torch.bfloat16]
 
@@ -55,9 +59,9 @@ def register() -> None:
     _setup_privateuseone_for_python_backend(NAME, backend_module=_Module())
     torch.accelerator.current_device_index = lambda: 0
     torch.accelerator.synchronize = lambda device=None: None
-    torch.accelerator.memory_allocated = lambda device=None: sum(
-        each.untyped_storage().nbytes() for each in _memory.values()
-    )
+    torch.accelerator.memory_allocated = torch.accelerator.memory_reserved = memory_held
+    torch.accelerator.max_memory_allocated = memory_held
+    torch.accelerator.empty_cache = lambda: None
     fallback = torch.library.Library("_", "IMPL")
     fallback.fallback(_run, "PrivateUse1")
     own = torch.library.Library("aten", "IMPL")
@@ -67,11 +71,24 @@ def register() -> None:
         "resize_": _resize_,
         "_copy_from": _copy_from,
         "_local_scalar_dense": _local_scalar_dense,
+        "_foreach_copy_": lambda *args, **kwargs: _run(_aten._foreach_copy_.default, *args, **kwargs),
+        "_foreach_norm.Scalar": lambda *args, **kwargs: _run(_aten._foreach_norm.Scalar, *args, **kwargs),
         "set_.source_Storage_storage_offset": _view_kernel("set_.source_Storage_storage_offset"),
         **{each: _view_kernel(each) for each in ("as_strided", "view", "_reshape_alias", "unfold", "view.dtype")},
     }.items():
         own.impl(name, function, "PrivateUse1")
     _libraries.extend((fallback, own))
+
+
+def limit_memory(room: int) -> None:
+    """Let no more than `room` bytes be taken beside what tensors hold now."""
+    global capacity
+    capacity = memory_held() + room
+
+
+def memory_held(device: Any = NAME) -> int:
+    """Return the bytes that all its tensors hold."""
+    return sum(each.untyped_storage().nbytes() for each in _memory.values())
 
 
 _libraries: list[torch.library.Library] = []  # which take their kernels with them when they are dropped
@@ -86,9 +103,20 @@ def counted() -> Iterator[Counter[str]]:
     found.update(readbacks - before)
 
 
+@contextmanager
+def counted_launches() -> Iterator[Counter[str]]:
+    """Count what is launched inside `with`, by operation."""
+    before = launches.copy()
+    found: Counter[str] = Counter()
+    yield found
+    found.update(launches - before)
+
+
 def _device_tensor(host: Tensor) -> Tensor:
     """Return a tensor of the device in the memory of a host tensor, which nobody else uses."""
     storage = host.untyped_storage()
+    if memory_held() + storage.nbytes() > capacity:
+        raise torch.OutOfMemoryError(f"{NAME} out of memory. Tried to allocate {storage.nbytes()} bytes.")
     address = storage.data_ptr()
     there = torch._C._construct_storage_from_data_pointer(address, torch.device(NAME, 0), storage.nbytes())
     if address:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import warnings
 from typing import Any
@@ -11,9 +12,10 @@ from torch import Tensor, nn
 
 from autograd_tui import Options, Parts, Session, open_session
 from autograd_tui.engine.training.accelerator import choose_device
+from autograd_tui.engine.training.checkpoint import restore_checkpoint
 from autograd_tui.engine.training.scenario import Scenario
-from pretended_accelerator import NAME, counted, register
-from session_internals import state_of
+from pretended_accelerator import NAME, counted, counted_launches, limit_memory, memory_held, register
+from session_internals import checkpoints_of, state_of, trainer_of
 
 ITERATIONS = 4
 
@@ -132,13 +134,64 @@ def memory_and_device(name: str) -> list[Any]:
     return [session.about.device, (frame.memory or 0) > 0, choose_device("auto"), choose_device(f"{NAME}:0")]
 
 
+def checkpoints(name: str) -> dict[str, Any]:
+    """Return where checkpoints lie, what each kind reads back, launches when taken and restored, and has wrong."""
+    session = opened(name)
+    list(session.run_all("fbsz*2"))
+    trainer, wanted = trainer_of(session), on_host(session)
+    found: dict[str, Any] = {"kept on the device": [each.is_on_device for each in checkpoints_of(session)]}
+    for place in ("device", "host"):
+        with counted_launches() as taken, counted() as read:
+            checkpoint = trainer.checkpoint(on_device=place == "device")
+        list(session.run_all("fbsz"))
+        with counted_launches() as restored, trainer.state.global_state:
+            restore_checkpoint(trainer.state, checkpoint)
+        found[place] = [
+            sum(read.values()),
+            checkpoint.is_on_device,
+            differing(wanted, on_host(session)),
+            [sum(calls[each] for each in ("aten::_foreach_copy_", "aten::_copy_from")) for calls in (taken, restored)],
+        ]
+        assert all(each.device.type == "cpu" for each in checkpoint.on_host().tensors())
+        trainer.restore(checkpoint)
+    return found
+
+
+def out_of_memory(name: str) -> list[Any]:
+    """Run out of memory in forward and backward; return which raised, and what is not as it should be."""
+    wanted, session = plain_tensors(name), opened(name)
+    list(session.run_all(f"fbsz*{ITERATIONS - 1}"))
+    start, wrong, raised = session.frame.index, [], ""
+    for letter in "fb":
+        gc.collect()
+        before, held = on_host(session), memory_held()
+        limit_memory(0)
+        frame = session.run(letter)
+        limit_memory(1 << 50)
+        if frame.error is None:
+            continue
+        raised += letter
+        gc.collect()
+        wrong += [f"{letter}: {frame.error.type}"] * (not frame.error.is_out_of_memory)
+        wrong += [f"{letter}: {each}" for each in differing(before, on_host(session))]
+        wrong += [f"{letter}: {memory_held() - held} bytes more"] * (memory_held() > held)
+        wrong += [f"{letter}: checkpoints on the device"] * any(each.is_on_device for each in checkpoints_of(session))
+        if letter == "b":  # its graph is gone
+            session.rewind(start)
+            session.run("f")
+        again = session.run(letter)
+        wrong += [f"{letter} again: {again.error}"] * (again.error is not None)
+    list(session.run_all("sz"))
+    return [raised, wrong + differing(wanted, on_host(session))]
+
+
 def main() -> None:
     """Print each check's result, by its name and the scenario's."""
     register()
     warnings.simplefilter("ignore")
     results = {
         f"{check.__name__} {name}": check(name)
-        for check in (equal_to_the_plain_loop, rewound, readbacks, memory_and_device)
+        for check in (equal_to_the_plain_loop, rewound, readbacks, memory_and_device, checkpoints, out_of_memory)
         for name in ("linear", "network")
     }
     print(json.dumps(results | {"watched linear": watched("linear")}))

@@ -12,7 +12,7 @@ from autograd_tui.core.frame_store import FrameStore
 from autograd_tui.engine.open_session import open_session
 from autograd_tui.engine.replay.checkpoints import CheckpointStore
 from autograd_tui.engine.session import Session
-from autograd_tui.engine.training.checkpoint import BARE_CHECKPOINT
+from autograd_tui.engine.training.checkpoint import BARE_CHECKPOINT, Checkpoint
 from autograd_tui.engine.training.scenario import Parts, Scenario
 from autograd_tui.engine.training.state import TrainingState
 from autograd_tui.engine.training.trainer import Trainer
@@ -31,6 +31,11 @@ def state_of(session: Session) -> TrainingState:
 def trainer_of(session: Session) -> Trainer:
     """Give the trainer inside a session."""
     return session._trainer
+
+
+def checkpoints_of(session: Session) -> list[Checkpoint]:
+    """Give the checkpoints that a session keeps of its branch."""
+    return session._replayer.checkpoints._checkpoints
 
 
 def tensors(session: Session) -> Tensors:

@@ -19,6 +19,9 @@ TOP_COUNT = 5  # largest outputs of a sample that a frame holds
 MAX_TOP_SAMPLES = 16  # samples of a batch whose largest outputs it holds
 
 
+OUT_OF_MEMORY = ("out of memory", "STATUS_ALLOC_FAILED", "not enough memory", "can't allocate memory")
+
+
 @dataclass(frozen=True, slots=True)
 class TorchError:
     """What PyTorch, or the user's own code, raised."""
@@ -29,6 +32,13 @@ class TorchError:
     line: int
     call: str = ""  # of the loop, it came from: batch, model, loss, forward, metric, optimizer, scheduler, parameter
     code: str = ""  # the user's first line on the way from that call to the error
+
+    @property
+    def is_out_of_memory(self) -> bool:
+        """Whether there was no memory left, on a device or on the host: PyTorch has several ways to say so."""
+        if self.type in ("OutOfMemoryError", "MemoryError"):
+            return True
+        return self.type == "RuntimeError" and any(words in self.message for words in OUT_OF_MEMORY)
 
     def leaves_half_done(self, phase: Phase | None) -> bool:
         """Return whether the phase that raised it may have changed what it cannot restore itself."""

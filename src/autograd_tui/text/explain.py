@@ -169,7 +169,14 @@ def _raised(frame: Frame, error: TorchError) -> list[str]:
     name = frame.phase.value if frame.phase else str(frame.command)
     return [
         f"{name} raised {error.type}{where}:",
+        *[_memory_hint(frame.phase)] * error.is_out_of_memory,
         *(printable(line) for line in error.message.strip().split("\n") if line),
         "Parameters, gradients, buffers and random numbers are as before it.",
-        *[SEED_HINT] * (frame.phase is Phase.FORWARD),
+        *[SEED_HINT] * (frame.phase is Phase.FORWARD and not error.is_out_of_memory),
     ]
+
+
+def _memory_hint(phase: Phase | None) -> str:
+    """Return what to do where there was no memory left: a batch takes none of a step's."""
+    depends_on_batch = phase in (Phase.FORWARD, Phase.BACKWARD)
+    return f"There was too little memory left for it{': a smaller batch needs less' * depends_on_batch}."

@@ -18,6 +18,7 @@ from autograd_tui.core.replay_check import ReplayChecker
 from autograd_tui.engine.replay.timeline import Timeline
 from autograd_tui.engine.training.free_run_watch import FreeRunWatch
 from autograd_tui.engine.training.trainer import FreeRunResult
+from autograd_tui.engine.training.user_code import torch_error
 
 MAX_FRAME_SHARE = 0.03  # of the run's time that frames may cost
 MAX_IN_VAIN = 256  # iterations with all frames, where a watchpoint nearly holds again and again
@@ -222,6 +223,8 @@ class SampledRun:
     def _undo_irregular(self, run: FreeRunResult) -> Frame:
         """Return to the end of the last regular iteration."""
         self.irregular = True
+        if run.raised is not None and torch_error(run.raised).is_out_of_memory:
+            self._replayer.checkpoints.leave_device()
         self._replayer.go_to(len(self._replayer.log), from_here=False)
         if self._watch is not None:
             self._watch.remember(len(self._replayer.log), run.losses)

@@ -19,6 +19,7 @@ from autograd_tui.core.run_observer import Cancelled, Progress, ProgressCallback
 from autograd_tui.engine.replay.checkpoints import CheckpointStore
 from autograd_tui.engine.training.checkpoint import Checkpoint
 from autograd_tui.engine.training.trainer import Trainer
+from autograd_tui.engine.training.user_code import torch_error
 
 FULL_ITERATIONS = 4  # at the end of many, run again with all their frames: one is needed, some for the arrows
 MAX_SKIPPED = 10_000  # iterations at once, since their losses are kept until they are read
@@ -87,6 +88,8 @@ class ReplayPass:
             (checkpoints.keep if done else checkpoints.drop)(checkpoint)
         checkpoints.spend(perf_counter() - started, frames=done * len(Phase))
         if run.raised is not None:
+            if torch_error(run.raised).is_out_of_memory:
+                checkpoints.leave_device()
             raise ReplayDiverged from run.raised
         self._checker.check_losses(start + 1, run.losses)
         self._check_wanted()
@@ -108,6 +111,8 @@ class ReplayPass:
             first = error if error.message or trainer.frame.error is None else trainer.frame.error
             trainer.frame = replace(trainer.frame, index=index, command=command, error=first)
         checkpoints.spend(perf_counter() - started)
+        if trainer.frame.error and trainer.frame.error.is_out_of_memory:
+            checkpoints.leave_device()
         if checkpoint:
             (checkpoints.drop if trainer.frame.error else checkpoints.keep)(checkpoint)
         if settled:

@@ -118,6 +118,8 @@ class Timeline:
         if iteration_start:
             checkpoints.keep_iteration_start(iteration_start, raised=frame.error is not None)
         checkpoints.spend(perf_counter() - started)
+        if frame.error and frame.error.is_out_of_memory:
+            checkpoints.leave_device()
         self._append(command, frame)
         if not recorded and self.trainer.trace is not None and self.trainer.trace.index == frame.index:
             self.traces.store(frame)  # of a forward that may not repeat

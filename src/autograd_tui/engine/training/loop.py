@@ -36,7 +36,7 @@ class TrainingLoop:
         `run` is called in place of `predict`, to trace it.
         """
         state = self.state
-        with _user_code(state, undo=state.begin_forward()):
+        with _user_code(state, undo=_begin(state.begin_forward)):
             batch = to_device(draw_batch(state.parts, state.forwards), state.device)
             if run is None:
                 loss, prediction, losses = predict(state.parts, state.model, state.parts.loss, batch)
@@ -56,10 +56,11 @@ class TrainingLoop:
     def backward(self, run: Callable[[Tensor], None] | None = None) -> None:
         """Compute the gradients; they add to what `.grad` holds. `run` is called in place of `loss.backward`."""
         state = self.state
+        undo = _begin(state.begin_backward)
         count = state.watch_grads(range(len(state.params)))
         if state.graph == "alive":
             state.graph = "freed"  # also where it raises half way
-        with _user_code(state, undo=state.begin_backward()):
+        with _user_code(state, undo=undo):
             if state.loss is None:
                 raise NameError("name 'loss' is not defined")  # as the script's line would
             if run is None:
@@ -204,6 +205,14 @@ def _user_code(state: TrainingState, *, undo: Callable[[], None]) -> Iterator[No
             state.check_parameters()
         except TypeError as resized:
             raise UserCodeError(resized) from error
+        raise UserCodeError(error) from error
+
+
+def _begin(copy: Callable[[], Callable[[], None]]) -> Callable[[], None]:
+    """Copy what a phase may change, and return what puts it back; where that has no memory, the phase has none."""
+    try:
+        return copy()
+    except torch.OutOfMemoryError as error:
         raise UserCodeError(error) from error
 
 

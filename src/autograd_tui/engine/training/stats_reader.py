@@ -61,15 +61,14 @@ class StatsReader:
     def _read(self, groups: Mapping[str, TensorGroup]) -> dict[str, StatsTable]:
         plans = {name: self._plan(name, group) for name, group in groups.items()}
         self._latest |= plans
-        all_results = [plan.launch(list(groups[name].tensors.values())) for name, plan in plans.items()]
-        if not all(plan.on_host for plan in plans.values()):
-            on_host = iter(to_host([tensor for results in all_results for tensor in results]))
-            all_results = [[next(on_host) for _ in results] for results in all_results]
-        tables = {}
-        for (name, plan), results in zip(plans.items(), all_results, strict=True):
-            tables[name] = StatsTable(plan.layout, plan.numbers(results))
-            _remeasure_unusual(tables[name], list(groups[name].tensors.values()))
-        return tables
+        tensors = [list(group.tensors.values()) for group in groups.values()]
+        try:
+            return _measured(plans, tensors)
+        except torch.OutOfMemoryError:
+            pass  # nothing of the attempt is kept
+        torch.accelerator.empty_cache()
+        # The host has room where the device has none left; the last digits of a norm may be others there.
+        return _measured(plans, [[each.detach().cpu() for each in group] for group in tensors])
 
     def watch(self, name: str, group: TensorGroup) -> Callable[[], array[float]]:
         """Return a function that, called after the next `read` of the group, returns how far each tensor has moved.
@@ -92,6 +91,19 @@ class StatsReader:
             kinds = [TensorKind.of(each) for each in tensors.values()]
             plans[key] = ReadPlan(list(tensors), kinds, exact=group.exact, sampled_range=group.sampled_range)
         return plans[key]
+
+
+def _measured(plans: Mapping[str, ReadPlan], tensors: Sequence[Sequence[Tensor]]) -> dict[str, StatsTable]:
+    """Return a table for each plan, with one copy to the host for the tensors of all, given plan by plan."""
+    all_results = [plan.launch(each) for plan, each in zip(plans.values(), tensors, strict=True)]
+    if not all(plan.on_host for plan in plans.values()):
+        on_host = iter(to_host([tensor for results in all_results for tensor in results]))
+        all_results = [[next(on_host) for _ in results] for results in all_results]
+    tables = {}
+    for (name, plan), results, group in zip(plans.items(), all_results, tensors, strict=True):
+        tables[name] = StatsTable(plan.layout, plan.numbers(results))
+        _remeasure_unusual(tables[name], group)
+    return tables
 
 
 class ReadPlan:
@@ -130,6 +142,7 @@ class ReadPlan:
         self._sample_indices = self._sample_indices or [draw_sample_indices(*each) for each in self._large_sizes]
         for row, sample_indices in zip(self._large, self._sample_indices, strict=True):
             exact, sampled_range = self.layout.exact, self.layout.sampled_range
+            sample_indices = sample_indices.to(tensors[row].device)  # where the tensors were brought to the host
             results += launch_large(tensors[row], sample_indices, exact=exact, sampled_range=sampled_range)
         return results + [launch_sparse(tensors[row]) for row in self._sparse]
 

@@ -31,7 +31,7 @@ from autograd_tui.engine.training.inspection import inspect
 from autograd_tui.engine.training.loop import PhaseWatch, Tracer, TrainingLoop
 from autograd_tui.engine.training.state import TrainingState
 from autograd_tui.engine.training.stray_leaves import find_strays
-from autograd_tui.engine.training.user_code import is_user_error, torch_error
+from autograd_tui.engine.training.user_code import is_user_error, let_go_of_tensors, torch_error
 
 MAX_WAY_POINTS, FIRST_WAY_POINTS = 64, 16  # of iterations without frames, and of the first of them, which are all kept
 WATCHED_FORWARDS = 3  # at the beginning: whether they move parameters themselves
@@ -173,7 +173,13 @@ class Trainer:
                 changes = {"error": None} | changes
             except UserCodeError as raised:
                 self._clock()
-                changes = {"error": torch_error(raised.error), "graph": self.state.graph}
+                error = torch_error(raised.error)
+                changes = {"error": error, "graph": self.state.graph}
+                if error.is_out_of_memory:
+                    let_go_of_tensors(raised)
+            error = changes["error"]
+            if error is not None and error.is_out_of_memory:
+                self._release_memory()
         index, memory = self.frame.index + 1, self._memory()
         seconds = 0.0 if recorded else self._seconds  # recording takes a time of its own
         self.frame = replace(self.frame, index=index, command=command, seconds=seconds, memory=memory, **changes)
@@ -219,6 +225,7 @@ class Trainer:
                 if not is_user_error(error):
                     raise
                 raised = error
+                let_go_of_tensors(error)
             else:
                 self.frame = self._frame_after(len(losses))
         return FreeRunResult(_as_doubles(losses), tuple(rates), way.points(len(losses)), raised)
@@ -384,6 +391,12 @@ class Trainer:
         if self.state.accelerator:
             self.state.accelerator.synchronize()
         self._seconds = perf_counter() - self._started
+
+    def _release_memory(self) -> None:
+        """Give back what a phase that ran out of memory has left, so that a smaller one finds room."""
+        gc.collect()  # what refers to itself, as a module's hook may
+        if self.state.accelerator:
+            self.state.accelerator.empty_cache()
 
     def _memory(self) -> int | None:
         """Return the bytes of all tensors on an accelerator; None where they are not counted, as on the CPU."""

@@ -78,6 +78,17 @@ def in_words(error: BaseException) -> str:
     return f"{plain.type}: {plain.message}{source}" if plain.message else f"{plain.type}{source}"
 
 
+def let_go_of_tensors(error: BaseException) -> None:
+    """Clear the local variables of all functions that an error has left: what they had computed takes memory."""
+    waiting, seen = [error], set[int]()
+    while waiting:
+        each = waiting.pop()
+        if id(each) not in seen:
+            seen.add(id(each))
+            traceback.clear_frames(each.__traceback__)
+            waiting += [other for other in (each.__cause__, each.__context__) if other is not None]
+
+
 def _message(error: BaseException) -> str:
     try:
         message = str.__str__(str((error.msg if isinstance(error, SyntaxError) else None) or error))
