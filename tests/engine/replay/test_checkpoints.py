@@ -94,7 +94,7 @@ def test_no_more_than_the_budget_is_ever_held() -> None:
     line, held = session._replayer.checkpoints, []
     take = session._trainer.checkpoint
 
-    def watched(recycled: Checkpoint | None) -> Checkpoint:
+    def watched(recycled: Checkpoint | None, **_: bool) -> Checkpoint:
         held.append(line.bytes + (recycled.bytes if recycled else BARE_CHECKPOINT + 8))
         return take(recycled)
 

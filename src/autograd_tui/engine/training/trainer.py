@@ -177,13 +177,12 @@ class Trainer:
                 changes = {"error": error, "graph": self.state.graph}
                 if error.is_out_of_memory:
                     let_go_of_tensors(raised)
-            error = changes["error"]
-            if error is not None and error.is_out_of_memory:
-                self._release_memory()
         index, memory = self.frame.index + 1, self._memory()
         seconds = 0.0 if recorded else self._seconds  # recording takes a time of its own
         self.frame = replace(self.frame, index=index, command=command, seconds=seconds, memory=memory, **changes)
         self.trace = self.tracer.take(self.frame) if recorded else None
+        if self.frame.error is not None and self.frame.error.is_out_of_memory:
+            self._release_memory()
         return self.frame
 
     def _can_be_recorded_only_now(self, phase: Phase) -> bool:
