@@ -25,6 +25,7 @@ from device_runs import (
     line,
     network,
     resnet,
+    run_all,
     state_of,
 )
 
@@ -63,7 +64,7 @@ def waits_and_launches(setting: Setting, findings: Findings) -> None:
     build = setting.placed(resnet())
     plain, session = PlainRun(setting, build, MOMENTUM), setting.open(build, MOMENTUM)
     plain.iterate(2)
-    list(session.run_all("fbsz*2"))
+    run_all(session, "fbsz*2")
     for letter in "fbsz":
         session.run(f"i:{letter}")
     for command in (*"fbsz", *(f"i:{letter}" for letter in "fbsz")):
@@ -122,7 +123,7 @@ def stepped(setting: Setting, findings: Findings) -> None:
         turns = 3 if setting.is_quick else iterations
 
         def iterate(session: Session = session) -> None:
-            list(session.run_all("fbsz"))
+            run_all(session, "fbsz")
 
         pairs = _in_turns(setting, lambda plain=plain: plain.iterate(1), iterate, turns)  # type: ignore[misc]
         findings.figure(f"stepped / plain, {name}", _ratio(pairs), at_most=goal)
@@ -173,7 +174,7 @@ def true_times(setting: Setting, findings: Findings) -> None:
     build = setting.placed(resnet(*size))
     plain, session = PlainRun(setting, build, MOMENTUM), setting.open(build, MOMENTUM)
     plain.iterate(2)
-    list(session.run_all("fbsz*2"))
+    run_all(session, "fbsz*2")
     rows: dict[str, list[tuple[float, float, float]]] = {letter: [] for letter in "fbsz"}
     for _ in range(3 if setting.is_quick else 7):
         for letter, phase in plain.phases.items():
@@ -207,7 +208,7 @@ def memory(setting: Setting, findings: Findings) -> None:
     """The memory that a frame tells of is what tensors hold then, and follows the phases."""
     build = setting.placed(resnet() if setting.is_quick else resnet(64, 224))
     session = setting.open(build, MOMENTUM)
-    list(session.run_all("fbsz*2"))
+    run_all(session, "fbsz*2")
     told: dict[str, int] = {}
     for letter in "fbsz":
         frame = session.run(letter)
@@ -230,7 +231,7 @@ def checkpoints(setting: Setting, findings: Findings) -> None:
     """What a checkpoint costs to take and to put back, beside a copy on the device and one to pinned memory."""
     build, times = setting.placed(resnet()), 2 if setting.is_quick else 7
     session = setting.open(build, ADAM)
-    list(session.run_all("fbsz*2"))
+    run_all(session, "fbsz*2")
     trainer, state = trainer_of(session), state_of(session)
     plain = PlainRun(setting, build, ADAM)
     iteration = setting.median_seconds(lambda: plain.iterate(1), times)
@@ -274,7 +275,7 @@ def statistics(setting: Setting, findings: Findings) -> None:
     norms = setting.median_seconds(lambda: torch._foreach_norm(list(params.values())), times)
     findings.say(f"read {whole * 1e3:.2f} ms, of which launching {launch * 1e3:.2f}; foreach norms {norms * 1e3:.2f}")
     small = setting.open(network, ADAM)
-    list(small.run_all("fbsz*2"))
+    run_all(small, "fbsz*2")
     costs = {letter: [] for letter in "fbsz"}  # type: ignore[var-annotated]
     for _ in range(times):
         for letter in "fbsz":

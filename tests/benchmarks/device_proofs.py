@@ -31,6 +31,7 @@ from device_runs import (
     losses_of,
     network,
     resnet,
+    run_all,
     run_freely,
     run_to,
     scenario_of,
@@ -80,7 +81,7 @@ def _compare_with_plain(setting: Setting, findings: Findings, *, must_be_equal: 
         again = PlainRun(setting, build, optimizer)
         again.iterate(iterations)
         session = setting.open(build, optimizer)
-        losses = losses_of(session.run_all(f"fbsz*{iterations}"))
+        losses = losses_of(run_all(session, f"fbsz*{iterations}"))
         wanted = plain.tensors()
         noise, wrong = differing(wanted, again.tensors()), differing(wanted, tensors_in(session))
         name = f"{build.__name__} {optimizer}"
@@ -98,7 +99,7 @@ def rewinding(setting: Setting, findings: Findings) -> None:
             name, iterations = build.__name__, 3 if setting.is_quick else 8
             device = str(setting.device)
             session = open_with_many_checkpoints(scenario_of(build), device=device, optimizer=optimizer)
-            frames = {frame.index: frame for frame in session.run_all(f"fbsz*{iterations}")}
+            frames = {frame.index: frame for frame in run_all(session, f"fbsz*{iterations}")}
             end, wanted = session.frame.index, tensors_in(session)
             for index in (0, 1, 2, 3, 7, 9, end - 3):
                 arrived = session.rewind(index)
@@ -108,7 +109,7 @@ def rewinding(setting: Setting, findings: Findings) -> None:
                 findings.require_equal(differing(wanted, tensors_in(session)), f"{name} after frame {index}")
                 findings.require(session.take_divergence() is None, f"{name}: the session tells of another frame")
             session.rewind(4)
-            list(session.run_all("lr=0.5 fbsz"))
+            run_all(session, "lr=0.5 fbsz")
             arrived = session.take_branch(session.branches[-1].number)
             findings.require(arrived.same(frames[end]), f"{name}: the branch ends in another frame")
             findings.require_equal(differing(wanted, tensors_in(session)), f"{name} at the end of its branch")
@@ -121,7 +122,7 @@ def free_and_watched(setting: Setting, findings: Findings) -> None:
     with deterministic_algorithms():
         for build, optimizer in ((line, PLAIN_SGD), (network, ADAM)):
             stepped, free, watched = (setting.open(build, optimizer) for _ in range(3))
-            list(stepped.run_all(f"fbsz*{iterations}"))
+            run_all(stepped, f"fbsz*{iterations}")
             wanted = tensors_in(stepped)
             run_freely(free, iterations)
             findings.require_equal(differing(wanted, tensors_in(free)), f"{build.__name__}, free")
@@ -160,7 +161,7 @@ def recorded(setting: Setting, findings: Findings) -> None:
     with deterministic_algorithms():
         for build, optimizer in ((network, ADAM), (resnet(2), MOMENTUM)):
             bare, inside = setting.open(build, optimizer), setting.open(build, optimizer)
-            list(bare.run_all("fbsz*2"))
+            run_all(bare, "fbsz*2")
             counts = {}
             for letter in "fbsz" * 2:
                 inside.run(f"i:{letter}")
@@ -209,7 +210,7 @@ def out_of_memory(setting: Setting, findings: Findings) -> None:
     """Running out of memory in a phase is an error in its frame; all is as before, and the next smaller thing works."""
     session, twin = setting.open(_hungry, ADAM), setting.open(_hungry, ADAM)
     for each in (session, twin):
-        list(each.run_all("fbsz*2"))
+        run_all(each, "fbsz*2")
     model: Any = state_of(session).model
     for phase, words in (("forward", "f"), ("backward", "fb")):
         before, held = tensors_in(session), setting.allocated()
@@ -224,14 +225,14 @@ def out_of_memory(setting: Setting, findings: Findings) -> None:
         findings.say(f"{phase}: {error.type if error else None}, {kept:.1f} MiB more held afterwards")
     session.rewind(8)
     for each in (session, twin):
-        list(each.run_all("fbsz*2"))
+        run_all(each, "fbsz*2")
     findings.require_equal(differing(tensors_in(twin), tensors_in(session)), "after running out of memory")
 
 
 def gradient_check(setting: Setting, findings: Findings) -> None:
     """A gradient agrees with finite differences in float64, computed on the device."""
     session = setting.open(network, ADAM)
-    list(session.run_all("fb"))
+    run_all(session, "fb")
     for name in ("body.0.weight", "body.4.bias"):
         result = session.check_gradient(session.frame.index, name)
         findings.require(result.verdict in ("agrees", "kink"), f"{name}: {result.verdict}")
@@ -241,7 +242,7 @@ def gradient_check(setting: Setting, findings: Findings) -> None:
 def looks(setting: Setting, findings: Findings) -> None:
     """Exact statistics of a parameter and the loss on a plane are had on the device, and change nothing."""
     session = setting.open(network, ADAM)
-    list(session.run_all("fbsz*2"))
+    run_all(session, "fbsz*2")
     before = tensors_in(session)
     session.inspect("body.0.weight")
     session.choose_surface(("body.4.bias[0]", "body.4.bias[1]"))
@@ -274,7 +275,7 @@ def autocast(setting: Setting, findings: Findings) -> None:
         optimizer.zero_grad()
     wanted = trained_tensors(model, optimizer)
     session = setting.open(Scenario("autocast", parts), ADAM)
-    list(session.run_all("fbsz*5"))
+    run_all(session, "fbsz*5")
     findings.require_equal(differing(wanted, tensors_in(session)), "autocast")
     session.rewind(6)
     run_to(session, 20)
@@ -329,7 +330,7 @@ def state_of_another_device(setting: Setting, findings: Findings) -> None:
         for here, there in ((str(setting.device), "cpu"), ("cpu", str(setting.device))):
             path = str(Path(folder, f"{here.replace(':', '')}.pt"))
             session = open_session(scenario_of(network), device=here, optimizer=ADAM)
-            list(session.run_all("fbsz*2"))
+            run_all(session, "fbsz*2")
             state = state_of(session)
             torch.save({"model": state.model.state_dict(), "optimizer": state.optimizer.state_dict()}, path)
             taken = open_session(scenario_of(network), device=there, optimizer=ADAM, state=path)
@@ -343,7 +344,7 @@ def exported_script(setting: Setting, findings: Findings) -> None:
     from autograd_tui.export.live_export import export_live
 
     session = open_session("resnet18", device=str(setting.device), optimizer=MOMENTUM, batch_size=2)
-    losses = losses_of(session.run_all("fbsz*3"))
+    losses = losses_of(run_all(session, "fbsz*3"))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "run.py")
         findings.say(export_live(path, session, lambda: False).replace(folder, ""))
@@ -438,7 +439,7 @@ def compiled(setting: Setting, findings: Findings) -> None:
     plain = PlainRun(setting, compiled_network, ADAM)
     plain.iterate(4)
     session = setting.open(compiled_network, ADAM)
-    list(session.run_all("fbsz*4"))
+    run_all(session, "fbsz*4")
     findings.require_equal(differing(plain.tensors(), tensors_in(session)), "compiled")
     for letter in "fbsz":
         frame = session.run(f"i:{letter}")
@@ -467,7 +468,7 @@ def second_device(setting: Setting, findings: Findings) -> None:
         raise Skipped("there is no second card")
     device = f"{setting.device.type}:1"
     session = open_session(scenario_of(network), device=device, optimizer=ADAM)
-    list(session.run_all("fbsz*4"))
+    run_all(session, "fbsz*4")
     wanted = tensors_in(session)
     session.rewind(4)
     run_to(session, 16)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "support"))
 
-from autograd_tui import Parts, Session, open_session
+from autograd_tui import Frame, Parts, Phase, Session, open_session
 from autograd_tui.engine.training.scenario import Scenario
 from plain_loop import Batch, Build, Tensors, differing, line, mse
 from session_internals import state_of
@@ -246,6 +246,16 @@ def tensors_in(session: Session) -> Tensors:
     return trained_tensors(state.model, state.optimizer)
 
 
+def run_all(session: Session, text: str) -> list[Frame]:
+    """Run commands; raises RuntimeError where one of them does."""
+    frames = []
+    for frame in session.run_all(text):
+        if frame.error:
+            raise RuntimeError(f"{frame.command} raised {frame.error}")
+        frames.append(frame)
+    return frames
+
+
 def run_freely(session: Session, iterations: int) -> None:
     """Run at the loop's own speed."""
     for _ in session.run_free(session.end_of(iterations), lambda: False):
@@ -258,8 +268,8 @@ def run_to(session: Session, index: int) -> None:
         session.run(session.next_command())
 
 
-def losses_of(frames: Iterable[Any]) -> list[float | None]:
-    return [frame.loss for frame in frames if frame.command.name == "forward"]
+def losses_of(frames: Iterable[Frame]) -> list[float | None]:
+    return [frame.loss for frame in frames if frame.phase is Phase.FORWARD]
 
 
 @contextmanager
