@@ -22,6 +22,7 @@ CHEAP = (
     "machine",
     "devices",
     "free_and_watched",
+    "other_thread",
     "out_of_memory",
     "gradient_check",
     "autocast",

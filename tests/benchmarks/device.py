@@ -41,6 +41,7 @@ CHECKS = (  # cheap and important ones first
     "rewinding",
     "free_and_watched",
     "recorded",
+    "other_thread",
     "out_of_memory",
     "stepped",
     "free",

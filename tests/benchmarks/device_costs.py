@@ -235,13 +235,13 @@ def checkpoints(setting: Setting, findings: Findings) -> None:
     trainer, state = trainer_of(session), state_of(session)
     plain = PlainRun(setting, build, ADAM)
     iteration = setting.median_seconds(lambda: plain.iterate(1), times)
-    kept, held = trainer.checkpoint(), [trainer.checkpoint()]
+    before = setting.allocated()
+    kept = trainer.checkpoint()
+    held_on_device, held = setting.allocated() - before, [trainer.checkpoint()]
 
     def recycle() -> None:
         held[0] = trainer.checkpoint(held[0])
 
-    before = setting.allocated()
-    held_on_device = setting.allocated() - before
     take, recycled = setting.median_seconds(trainer.checkpoint, times), setting.median_seconds(recycle, times)
     put_back = setting.median_seconds(lambda: trainer.restore(kept), times)
     findings.figure("checkpoint into old memory / iteration", recycled / iteration)

@@ -10,6 +10,7 @@ import textwrap
 import warnings
 from dataclasses import replace
 from pathlib import Path
+from threading import Thread
 from time import monotonic, sleep
 from typing import Any
 
@@ -460,6 +461,29 @@ def devices(setting: Setting, findings: Findings) -> None:
     if not setting.on_cpu:
         findings.require(choose_device("auto") == choose_device(None) == kind, f"auto is {choose_device('auto')}")
         findings.say(f"versions {device_versions(kind)}")
+        session = open_session(scenario_of(network), device=f"{kind}:0", optimizer=ADAM)
+        run_all(session, "fbsz")
+        findings.require(session.frame.memory == setting.allocated(), f"{kind}:0 has another memory than {kind}")
+
+
+def other_thread(setting: Setting, findings: Findings) -> None:
+    """A session that lives on a thread of its own, as the screen's does, ends in the same bits."""
+    ends: list[Any] = []
+
+    def train() -> None:
+        session = setting.open(network, ADAM)
+        run_all(session, "fbsz*2 i:f i:b i:s i:z")
+        session.rewind(5)
+        run_to(session, 12)
+        run_freely(session, 4)
+        ends.append(tensors_in(session))
+
+    thread = Thread(target=train)
+    thread.start()
+    thread.join()
+    train()
+    findings.require(len(ends) == 2, "the thread raised")
+    findings.require_equal(differing(ends[0], ends[-1]), "on a thread of its own")
 
 
 def second_device(setting: Setting, findings: Findings) -> None:
