@@ -40,6 +40,7 @@ WALLS = {  # by the longest beginning that fits
     "engine/training/": TRAINING,
     "engine/training/stats_reader": {"numpy", *TRAINING},
     "engine/training/free_run_watch": {"numpy", *TRAINING},
+    "engine/training/device_load_reader": {"pynvml", *TRAINING},
     "engine/training/tensor_file": {"safetensors", *TRAINING},
     "engine/tracing/": TRACING,
     "engine/replay/": REPLAY,

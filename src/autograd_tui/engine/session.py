@@ -8,6 +8,7 @@ from typing import BinaryIO
 
 from autograd_tui.core.command import Command, parse, parse_one
 from autograd_tui.core.command_log import CommandLog
+from autograd_tui.core.device_load import DeviceLoad
 from autograd_tui.core.frame import Frame
 from autograd_tui.core.frame_store import Branch, Branches
 from autograd_tui.core.gradcheck_result import GradCheck
@@ -32,6 +33,7 @@ from autograd_tui.engine.repro import Repro, latest_repro
 from autograd_tui.engine.surface_sampler import SurfaceSampler
 from autograd_tui.engine.training.checkpoint import Checkpoint
 from autograd_tui.engine.training.compiler_import import import_compiler, import_part
+from autograd_tui.engine.training.device_load_reader import DeviceLoadReader
 from autograd_tui.engine.training.param_groups import group_specs
 from autograd_tui.engine.training.tensor_file import save
 from autograd_tui.engine.training.trainer import Trainer
@@ -51,6 +53,7 @@ class Session:
         self._trainer = trainer
         self._replayer = Replayer(trainer, CheckpointStore(trainer) if checkpoints is None else checkpoints)
         self._timeline = Timeline(trainer, self._replayer)
+        self._device_load = DeviceLoadReader(trainer.state.device)
         is_linear = about.config.scenario == "linear"
         self._sampler = SurfaceSampler(trainer, self._replayer, self._timeline.checker)
         self._picture_taker = PictureTaker(trainer)
@@ -69,6 +72,11 @@ class Session:
     def frame(self) -> Frame:
         """The frame where training stands."""
         return self._trainer.frame
+
+    @property
+    def device_load(self) -> DeviceLoad | None:
+        """What is in use of the device, as of about a second ago at most; None where it is not known. On any thread."""
+        return self._device_load.latest
 
     @property
     def newest(self) -> int:
