@@ -88,9 +88,11 @@ def run_check(name: str, setting: Setting) -> Result:
 
 def find_check(name: str) -> Callable[[Setting, Findings], None]:
     import device_costs
+    import device_programs
     import device_proofs
 
-    found: Callable[[Setting, Findings], None] = getattr(device_costs, name, None) or getattr(device_proofs, name)
+    homes = (device_costs, device_proofs, device_programs)
+    found: Callable[[Setting, Findings], None] = next(getattr(each, name) for each in homes if hasattr(each, name))
     return found
 
 
