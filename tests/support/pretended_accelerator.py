@@ -135,6 +135,8 @@ def _host_view(value: Any) -> Any:
     if not isinstance(value, Tensor) or value.device.type != NAME:
         return value
     storage = value.untyped_storage()
+    if not storage.nbytes():  # memory that an operation may make larger, unlike what is made from an address
+        return torch.empty_strided(value.shape, value.stride(), dtype=value.dtype)
     here = torch._C._construct_storage_from_data_pointer(storage.data_ptr(), CPU, storage.nbytes())
     return torch.empty(0, dtype=value.dtype).set_(here, value.storage_offset(), value.shape, value.stride())
 

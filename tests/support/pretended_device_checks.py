@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from autograd_tui import Options, Parts, Session, open_session
+from autograd_tui.engine.tracing import measurement_batch
 from autograd_tui.engine.training.accelerator import choose_device
 from autograd_tui.engine.training.checkpoint import restore_checkpoint
 from autograd_tui.engine.training.scenario import Scenario
@@ -35,8 +36,48 @@ class Network(nn.Module):
 
 def _network(options: Options) -> Parts:
     model = Network()
-    x, y = torch.rand(8, 16), torch.rand(8, 2)
+    x, y = torch.rand(16, 16), torch.rand(16, 2)
     return Parts(model=model, batch=lambda _: (x, y), loss=nn.functional.mse_loss, optimizer="adam,lr=0.01")
+
+
+class Doubled(torch.autograd.Function):
+    """Changes its input in place, unseen by torch functions."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.mark_dirty(x)
+        return x.mul_(2)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        return gradients[0] * 2
+
+
+class Spoiled(nn.Module):
+    """Makes NaN and infinity in tensors of more values than are copied whole, and changes those in place afterwards."""
+
+    def __init__(self, *, unseen: bool) -> None:
+        super().__init__()
+        self.first, self.second, self.unseen = nn.Linear(16, 96), nn.Linear(96, 2), unseen
+
+    def forward(self, x: Tensor) -> Any:
+        h = self.first(x).log()
+        if self.unseen:
+            h = Doubled.apply(h)
+        h.view(-1).clamp_(min=-2)
+        h = nn.functional.relu(h, inplace=True)
+        g = self.first(x).relu() * 0 + x.repeat(1, 6) / torch.zeros(96, device=x.device)
+        torch.nan_to_num(g.detach(), out=g.detach())
+        return self.second(h + g)
+
+
+def _spoiled(*, unseen: bool) -> Scenario:
+    def build(options: Options) -> Parts:
+        model = Spoiled(unseen=unseen)
+        x, y = torch.rand(16, 16), torch.rand(16, 2)
+        return Parts(model=model, batch=lambda _: (x, y), loss=nn.functional.mse_loss, optimizer="sgd,lr=0.01")
+
+    return Scenario("spoiled", build)
 
 
 def opened(name: str, device: str = NAME) -> Session:
@@ -113,6 +154,24 @@ def readbacks(name: str) -> dict[str, dict[str, int]]:
             session.run(command)
         found[command] = dict(places)
     return found
+
+
+def not_finite(*, unseen: bool = False, held_bytes: int = measurement_batch.MAX_HELD_BYTES) -> list[list[str]]:
+    """Return what a recorded forward and backward tell of NaN and infinity, on the device and on the CPU."""
+    measurement_batch.MAX_HELD_BYTES = held_bytes
+    told: list[list[str]] = []
+    for device in (NAME, "cpu"):
+        session = open_session(_spoiled(unseen=unseen), device=device)
+        traces = [session.run("i:f").trace, session.run("i:b").trace]
+        told.append([])
+        for trace in traces:
+            assert trace is not None
+            told[-1] += trace.notes
+            for op in trace.ops:
+                values = [each for each in (*op.output, *op.grad_out) if each is not None]
+                counts = [(each.nonfinite, each.stats.norm, each.stats.min, each.stats.max) for each in values]
+                told[-1].append(f"{op.name} {counts} {op.not_finite}")
+    return told
 
 
 def watched(name: str) -> list[int]:
@@ -194,7 +253,11 @@ def main() -> None:
         for check in (equal_to_the_plain_loop, rewound, readbacks, memory_and_device, checkpoints, out_of_memory)
         for name in ("linear", "network")
     }
-    print(json.dumps(results | {"watched linear": watched("linear")}))
+    results["watched linear"] = watched("linear")
+    results["not finite"] = not_finite()
+    results["not finite, changed unseen"] = not_finite(unseen=True)
+    results["not finite, little held"] = not_finite(unseen=True, held_bytes=0)
+    print(json.dumps(results))
 
 
 if __name__ == "__main__":

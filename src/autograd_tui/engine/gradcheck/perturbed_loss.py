@@ -16,7 +16,7 @@ from autograd_tui.engine.gradcheck.detached_values import DetachedValue, Detache
 from autograd_tui.engine.gradcheck.float64_copy import Float64Copy
 from autograd_tui.engine.gradcheck.float64_forward import CASTS, Float64Mode
 from autograd_tui.engine.tracing.forward_tracer import ForwardTracer, TorchLookups, module_names
-from autograd_tui.engine.tracing.tensor_registry import MeasurementBatch
+from autograd_tui.engine.tracing.measurement_batch import MeasurementBatch
 from autograd_tui.engine.training.state import TrainingState
 
 

@@ -23,6 +23,7 @@ from autograd_tui.engine.script.tensor_access import untouched
 from autograd_tui.engine.tracing.autograd_graph import AutogradGraph, SavedTensor, SavedTensors, has_packed
 from autograd_tui.engine.tracing.backward_tracer import BackwardTracer, Hook
 from autograd_tui.engine.tracing.forward_tracer import BegunCall, ForwardTracer, TorchLookups, TracedCall
+from autograd_tui.engine.tracing.measurement_batch import MeasurementBatch, MeasuringPlans
 from autograd_tui.engine.tracing.phase_tracer import (
     FAST_PATHS,
     ParameterRows,
@@ -31,7 +32,7 @@ from autograd_tui.engine.tracing.phase_tracer import (
     forward_trace,
     parameter_ops,
 )
-from autograd_tui.engine.tracing.tensor_registry import MeasurementBatch, MeasuringPlans, TensorRecord, TensorRegistry
+from autograd_tui.engine.tracing.tensor_registry import TensorRecord, TensorRegistry
 
 if TYPE_CHECKING:
     from autograd_tui.engine.script.loop_phases import Phases

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from autograd_tui.core.trace import Node
 from autograd_tui.engine.tracing.tensor_registry import TensorRecord, TensorRegistry
-from autograd_tui.engine.training.tensor_properties import version_of
+from autograd_tui.engine.training.tensor_properties import storage_address, version_of
 
 GraphNode = Any  # torch.autograd.graph.Node, whose subclasses have attributes that it does not name
 _SAVED_PREFIX = "_saved_"
@@ -177,11 +177,6 @@ def has_packed(node: GraphNode) -> bool:
     raw = [getattr(node, name, None) for name in names]
     saved = [one for each in raw for one in (each if isinstance(each, (tuple, list)) else [each]) if one is not None]
     return any(getattr(each, "unpack_hook", each) is not None for each in saved)
-
-
-def storage_address(tensor: Tensor) -> int:
-    """Return the address of the memory that a tensor shares with its views."""
-    return tensor.untyped_storage().data_ptr() if tensor.layout is torch.strided else -id(tensor)
 
 
 def _is_same(own: Tensor, saved: Tensor) -> bool:

@@ -13,7 +13,8 @@ from autograd_tui.core.frame import Frame
 from autograd_tui.core.tensor_stats import SAMPLE_SIZE, Grads, StatsTable, without_history
 from autograd_tui.core.trace import LazySequence, Node, NonFinite, Operation, Value
 from autograd_tui.engine.tracing.autograd_graph import AutogradGraph, SavedTensor, is_leaf
-from autograd_tui.engine.tracing.tensor_registry import MeasurementBatch, first_nonfinite
+from autograd_tui.engine.tracing.measurement_batch import MeasurementBatch
+from autograd_tui.engine.tracing.nonfinite_search import first_nonfinite
 from autograd_tui.engine.training.tensor_properties import version_of
 
 Gradients = tuple[Tensor | None, ...]
@@ -97,6 +98,10 @@ class BackwardTracer:
             handle.remove()
         self._handles = []
 
+    def notes(self) -> tuple[str, ...]:
+        """Return, after `ops`, what must be said about the numbers."""
+        return self._measurements.notes()
+
     @property
     def unfinished(self) -> list[int]:
         """The nodes that began to run and did not end."""
@@ -153,9 +158,9 @@ class BackwardTracer:
             for index, gradient in enumerate(gradients):
                 row = None if gradient is None else self._measurements.measure(gradient)
                 run.grad_out.append(row)
-                incoming = (each for each in run.grad_in if each is not None)
-                if gradient is not None and row is not None and self._measurements.is_newly_nonfinite(row, incoming):
-                    run.not_finite += first_nonfinite(gradient, [*upstream, *run.saved], output=index)
+                if gradient is not None and row is not None and self._measurements.may_be_nonfinite(row):
+                    given = [*zip(run.grad_in, upstream, strict=False), *((None, each) for each in run.saved)]
+                    self._measurements.search_nonfinite(row, gradient, given, output=index, found=run.not_finite)
                 target, entry = following[index] if index < len(following) else (None, 0)
                 to = None if target is None else self.graph.number.get(target)
                 if gradient is not None and row is not None and to is not None and self._has_one_source[to]:

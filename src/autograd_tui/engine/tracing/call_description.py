@@ -7,7 +7,7 @@ import linecache
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from types import FrameType
+from types import FrameType, MethodDescriptorType, MethodWrapperType, WrapperDescriptorType
 from typing import Any
 
 import torch
@@ -21,6 +21,8 @@ MAX_SETTING_LENGTH = 60  # characters of an argument that is no tensor
 _INDEX_ARGUMENTS = ("self", "index", "value")
 _VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 _NO_OPERATIONS = ("requires_grad_", "retain_grad", "register_hook", "__repr__", "__set__", "__deepcopy__")
+_DESCRIPTORS = (MethodDescriptorType, WrapperDescriptorType, MethodWrapperType)  # methods of tensors
+_TORCH_MODULES = ("torch", "torch._tensor", "torch.functional", "torch.nn.functional", "torch._C._nn")
 _TRACING_CODE = tuple(str(Path(__file__).parents[1] / name) + os.sep for name in ("tracing", "gradcheck"))
 _TORCH_WRAPPERS = ("_contextlib.py", "grad_mode.py", "overrides.py")  # run around a call, and do not make it
 
@@ -43,6 +45,14 @@ def is_transformed() -> bool:
 def writes_in_place(name: str) -> bool:
     """Return whether a call of this name writes into its first argument."""
     return name == "__setitem__" or (name.startswith("__i") if name.startswith("__") else name.endswith("_"))
+
+
+def may_write(func: Callable[..., Any], kwargs: Mapping[str, Any], settings: Sequence[tuple[str, str]]) -> bool:
+    """Return whether a call may write into any of its arguments: not known of functions that are not PyTorch's own."""
+    name = getattr(func, "__name__", "")
+    if writes_in_place(name) or "out" in kwargs or ("inplace", "True") in settings:
+        return True
+    return not isinstance(func, _DESCRIPTORS) and getattr(func, "__module__", "") not in _TORCH_MODULES
 
 
 def requires_grad_setting(

@@ -26,8 +26,10 @@ from autograd_tui.engine.tracing.autograd_graph import (
     node_name,
     root_node,
 )
-from autograd_tui.engine.tracing.call_description import CallArguments, CallSites, call_name, is_transformed
-from autograd_tui.engine.tracing.tensor_registry import MeasurementBatch, TensorRecord, TensorRegistry, first_nonfinite
+from autograd_tui.engine.tracing.call_description import CallArguments, CallSites, call_name, is_transformed, may_write
+from autograd_tui.engine.tracing.measurement_batch import MeasurementBatch
+from autograd_tui.engine.tracing.nonfinite_search import first_nonfinite
+from autograd_tui.engine.tracing.tensor_registry import TensorRecord, TensorRegistry
 from autograd_tui.engine.training.tensor_properties import tensors_in, version_of
 
 
@@ -192,6 +194,9 @@ class ForwardTracer(TorchFunctionMode):
         versions = [version_of(tensor) for _, tensor in arguments]
         is_attribute = getattr(func, "__name__", "") == "__get__"
         inputs = None if is_attribute else self._record_inputs(arguments)
+        if self._measurements.holds_tensors:
+            changing = arguments if may_write(func, kwargs, settings) else _running_statistics(arguments, settings)
+            self._measurements.copy_held(tensor for _, tensor in changing)
         return BegunCall(name, arguments, settings, versions, is_attribute, inputs)
 
     def end_raised(self, begun: BegunCall, frame: FrameType | None) -> None:
@@ -268,10 +273,12 @@ class ForwardTracer(TorchFunctionMode):
         for tensor in outputs:
             self._claim_nodes(tensor, call, number)
         call.output = [self.registry.record(tensor, maker=number) for tensor in outputs]
-        rows = [each.row for _, each in call.inputs if each.table is None]
         for index, each in enumerate(call.output):
-            if each.table is None and self._measurements.is_newly_nonfinite(each.row, rows):
-                call.not_finite += first_nonfinite(outputs[index], _unchanged(call, inputs), output=index)
+            if each.table is None and self._measurements.may_be_nonfinite(each.row):
+                given = _unchanged(call, inputs)
+                self._measurements.search_nonfinite(
+                    each.row, outputs[index], given, output=index, found=call.not_finite
+                )
         records = [*call.output, *self._records_afterwards(call, inputs)]
         self.saved.read_nodes(call.nodes, list(zip((*outputs, *inputs), records, strict=True)))
         if call.name in ("relu", "relu_") and outputs[0].dim() > 1 and outputs[0].numel():
@@ -280,7 +287,7 @@ class ForwardTracer(TorchFunctionMode):
     def _records_afterwards(self, call: TracedCall, inputs: Sequence[Tensor]) -> Iterator[TensorRecord]:
         """Yield the call's inputs as it left them: a norm that trains changes buffers without counting a version."""
         for (role, record), tensor in zip(call.inputs, inputs, strict=False):
-            yield self.registry.record_again(tensor) if role in _RUNNING and _trains(call) else record
+            yield self.registry.record_again(tensor) if role in _RUNNING and _trains(call.settings) else record
 
     def _claim_nodes(self, tensor: Tensor, call: TracedCall, number: int) -> None:
         stack = [tensor.grad_fn]
@@ -292,15 +299,24 @@ class ForwardTracer(TorchFunctionMode):
                 stack += [each for each, _ in node.next_functions]
 
 
-def _unchanged(call: TracedCall, inputs: Sequence[Tensor]) -> list[Tensor | None]:
-    """Return what a call was given; None for what has been changed in place since."""
-    pairs = zip(inputs, call.inputs, strict=False)
-    return [tensor if version_of(tensor) == record.version else None for tensor, (_, record) in pairs]
+def _unchanged(call: TracedCall, inputs: Sequence[Tensor]) -> list[tuple[int | None, Tensor | None]]:
+    """Return what a call was given, with the measurement's number; None for what has been changed in place since."""
+    pairs = [(tensor, record) for tensor, (_, record) in zip(inputs, call.inputs, strict=False)]
+    return [
+        (record.row if record.table is None else None, tensor if version_of(tensor) == record.version else None)
+        for tensor, record in pairs
+    ]
 
 
-def _trains(call: TracedCall) -> bool:
-    settings = dict(call.settings)
-    return "True" in (settings.get("training"), settings.get("use_input_stats"))
+def _trains(settings: Sequence[tuple[str, str]]) -> bool:
+    return any(name in ("training", "use_input_stats") and value == "True" for name, value in settings)
+
+
+def _running_statistics(
+    arguments: Sequence[tuple[str, Tensor]], settings: Sequence[tuple[str, str]]
+) -> list[tuple[str, Tensor]]:
+    """Return the arguments of a norm that trains which it changes without counting a version."""
+    return [(role, tensor) for role, tensor in arguments if role in _RUNNING and _trains(settings)]
 
 
 def _live_units(output: Tensor) -> Tensor:

@@ -13,13 +13,15 @@ from autograd_tui.core.command import Phase
 from autograd_tui.core.frame import Frame
 from autograd_tui.core.tensor_stats import without_history
 from autograd_tui.core.trace import InplaceHazard, LazySequence, Node, Operation, Trace, Value
-from autograd_tui.engine.tracing.autograd_graph import AutogradGraph, SavedTensor, node_name, storage_address
+from autograd_tui.engine.tracing.autograd_graph import AutogradGraph, SavedTensor, node_name
 from autograd_tui.engine.tracing.backward_tracer import BackwardTracer
 from autograd_tui.engine.tracing.forward_tracer import ForwardTracer, TorchLookups, module_names
-from autograd_tui.engine.tracing.tensor_registry import MeasurementBatch, MeasuringPlans, TensorRecord
+from autograd_tui.engine.tracing.measurement_batch import MeasurementBatch, MeasuringPlans
+from autograd_tui.engine.tracing.tensor_registry import TensorRecord
 from autograd_tui.engine.training.forward_snapshot import ModelBuffers
 from autograd_tui.engine.training.loop import TrainingLoop
 from autograd_tui.engine.training.predict import Losses, predict
+from autograd_tui.engine.training.tensor_properties import storage_address
 
 _HIDDEN_OPTIONS = ("params", "foreach", "fused", "capturable", "differentiable", "param_names", "initial_lr")
 
@@ -235,7 +237,7 @@ def forward_trace(
             _with_saved(node, records.get(node.number), hazards.get(node.number, ()), measurements) for node in nodes
         ),
     )
-    trace = Trace(Phase.FORWARD, frame.index, frame.iteration, ops, full_nodes, notes=notes)
+    trace = Trace(Phase.FORWARD, frame.index, frame.iteration, ops, full_nodes, notes=(*notes, *measurements.notes()))
     return TracedForward(loss, graph, saved, trace)
 
 
@@ -264,7 +266,7 @@ def backward_trace(
         nodes = _with_hazards(params, nodes, forward, recorder.unfinished, before)
     whole = forward.trace if forward else None
     ops = recorder.ops(nodes, whole.ops if whole else (), before=before, after=after)
-    all_notes = (*notes, *_reentrant_notes(map(node_name, recorder.graph.nodes)))
+    all_notes = (*notes, *_reentrant_notes(map(node_name, recorder.graph.nodes)), *recorder.notes())
     return Trace(Phase.BACKWARD, after.index, after.iteration, ops, nodes, forward=whole, notes=all_notes)
 
 

@@ -101,6 +101,11 @@ def version_of(tensor: Tensor) -> int:
         return 0
 
 
+def storage_address(tensor: Tensor) -> int:
+    """Return the address of the memory that a tensor shares with its views."""
+    return tensor.untyped_storage().data_ptr() if tensor.layout is torch.strided else -id(tensor)
+
+
 def tensors_in(value: Any) -> Iterator[Tensor]:
     """Yield the tensors in a value of any shape, such as a batch or the arguments of a call."""
     if isinstance(value, Tensor):
