@@ -1,4 +1,4 @@
-"""A free run on the screen beside the plain loop, in turns: iterations a second, and memory as the run grows."""
+"""A free run on the screen, watched or not, beside the plain loop, in turns; bytes a second; memory as it grows."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ import argparse
 import re
 import subprocess
 import sys
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from math import inf
 from pathlib import Path
-from statistics import median
 from time import perf_counter, sleep
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "support"))
+
+from figures import Figure
 
 from pseudo_terminal import Terminal
 
@@ -38,7 +41,15 @@ for line in sys.stdin:
 """
 
 
-SLOWLY = ("--lr", "1e-6")  # so that the line does not come to rest, where its run would end
+OPTIONS = {  # the line so slow that it does not come to rest, where its run would end
+    "linear": ("--lr", "1e-6"),
+    "resnet18": ("--lr", "1e-2", "--momentum", "0.9"),
+}
+NAMES = {"linear": "the line", "resnet18": "resnet18"}
+UNWATCHED = ""
+WATCHED = ("nonfinite", "grad_norm > 1e9", "still", "loss rises 1000")  # none of which fires
+FREE_GOALS, WATCHED_GOALS = {"linear": 0.93, "resnet18": 0.97}, {"linear": 0.85, "resnet18": 0.95}
+BYTES_GOAL = 8.0  # kB a second
 
 
 def iteration(shown: Terminal) -> int:
@@ -48,8 +59,8 @@ def iteration(shown: Terminal) -> int:
     return int(found[1])
 
 
-def run_freely(shown: Terminal, seconds: float, memory_every: float = inf) -> float:
-    """Run for so long; give the iterations a second."""
+def run_freely(shown: Terminal, seconds: float, memory_every: float = inf) -> tuple[float, float]:
+    """Run for so long; return the iterations a second, and the bytes a second that were written."""
     first, started = iteration(shown), perf_counter()
     shown.type("+r")
     written, looks = b"", 1  # drawn afterwards: an emulator written in Python takes more time than a terminal does
@@ -63,15 +74,26 @@ def run_freely(shown: Terminal, seconds: float, memory_every: float = inf) -> fl
     shown.draw(written)
     while shown.read(0.5):
         pass
-    return (iteration(shown) - first) / (ended - started)
+    return (iteration(shown) - first) / (ended - started), len(written) / (ended - started)
 
 
-def watch_memory(shown: Terminal, seconds: float, every: float) -> None:
+def watch(shown: Terminal, condition: str) -> None:
+    """Watch one condition alone, or none."""
+    shown.type(":watch off\r")
+    while shown.read(0.2):
+        pass
+    if condition:
+        shown.type(f":watch {condition}\r")
+        shown.wait_for("a run pauses at")
+
+
+def watch_memory(scenario: str, condition: str, seconds: float, every: float) -> None:
     """Print the memory of one long run as it goes on."""
-    print(f"memory before the run: {resident(shown):.1f} MB")
-    speed = run_freely(shown, seconds, every)
-    print(f"{iteration(shown):,} iterations, {speed:,.1f} a second: {resident(shown):.1f} MB")
-    shown.close()
+    with closing(opened(scenario)) as shown:
+        watch(shown, condition)
+        print(f"memory before the run: {resident(shown):.1f} MB")
+        speed, _ = run_freely(shown, seconds, every)
+        print(f"{iteration(shown):,} iterations, {speed:,.1f} a second: {resident(shown):.1f} MB")
 
 
 def resident(shown: Terminal) -> float:
@@ -82,47 +104,73 @@ def resident(shown: Terminal) -> float:
     return int(found[1]) / 1024
 
 
+def opened(scenario: str) -> Terminal:
+    """Return the program with a scenario on its screen."""
+    shown = Terminal(scenario, *OPTIONS[scenario], width=120, height=40, anew=True)
+    shown.wait_for("frame 0 of 0")
+    return shown
+
+
+@contextmanager
+def plain_loop(scenario: str) -> Iterator[subprocess.Popen[str]]:
+    """Start the plain loop in a process of its own; it runs for each number of seconds that it reads."""
+    words = [sys.executable, "-c", PLAIN, scenario]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as plain:
+        yield plain
+        plain.kill()
+
+
+def plain_speed(plain: subprocess.Popen[str], seconds: float) -> float:
+    """Run the plain loop for so long; return its iterations a second."""
+    assert plain.stdin
+    assert plain.stdout
+    print(seconds, file=plain.stdin, flush=True)
+    return float(plain.stdout.readline())
+
+
+def figures(
+    scenario: str, turns: int, seconds: float, conditions: Sequence[str] = (UNWATCHED, *WATCHED)
+) -> list[Figure]:
+    """Run under each condition in turns, the plain loop before each; return the ratios, and the bytes a second."""
+    ratios: dict[str, list[float]] = {condition: [] for condition in conditions}
+    kilobytes: list[float] = []
+    with closing(opened(scenario)) as shown, plain_loop(scenario) as plain:
+        for turn in range(turns + 1):
+            for condition in conditions:
+                watch(shown, condition)
+                plain_iterations = plain_speed(plain, seconds)
+                iterations, written = run_freely(shown, seconds)
+                sleep(0.1)
+                if turn:  # the first warms both up
+                    ratios[condition].append(iterations / plain_iterations)
+                    kilobytes.append(written / 1000)
+    measured = []
+    for condition, values in ratios.items():
+        name, goals = (f"watched ({condition})", WATCHED_GOALS) if condition else ("free run", FREE_GOALS)
+        measured.append(Figure(f"{NAMES[scenario]}, {name} / plain", values, at_least=goals[scenario]))
+    return [
+        *measured,
+        Figure(f"{NAMES[scenario]}, running: to the terminal a second", kilobytes, "kB", at_most=BYTES_GOAL),
+    ]
+
+
 def main() -> None:
     """Run both in turns and print the median ratio."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--scenario", default="linear", choices=["linear", "resnet18"])
+    parser.add_argument("--scenario", default="linear", choices=list(OPTIONS))
     parser.add_argument("--turns", type=int, default=10)
     parser.add_argument("--seconds", type=float, default=5.0, help="of each turn")
     parser.add_argument(
-        "--watch", metavar="CONDITION", help='armed before the run, such as "nonfinite"; it must not fire'
+        "--watch", metavar="CONDITION", help='one alone, such as "nonfinite", which must not fire; "" for none'
     )
     parser.add_argument("--memory-every", type=float, help="one run alone, its memory told so often, in seconds")
     arguments = parser.parse_args()
-    shown = Terminal(arguments.scenario, *SLOWLY, width=120, height=40, anew=True)
-    shown.wait_for("frame 0 of 0")
-    if arguments.watch:
-        shown.type(f":watch {arguments.watch}\r")
-        shown.wait_for("a run pauses at")
     if arguments.memory_every:
-        watch_memory(shown, arguments.seconds, arguments.memory_every)
+        watch_memory(arguments.scenario, arguments.watch or UNWATCHED, arguments.seconds, arguments.memory_every)
         return
-    plain = subprocess.Popen(
-        [sys.executable, "-c", PLAIN, arguments.scenario], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    assert plain.stdin
-    assert plain.stdout
-    ratios, speeds = [], []
-    for turn in range(arguments.turns + 1):
-        print(arguments.seconds, file=plain.stdin, flush=True)
-        speed = float(plain.stdout.readline())
-        freely = run_freely(shown, arguments.seconds)
-        sleep(0.2)
-        if turn:  # the first warms both up
-            ratios.append(freely / speed)
-            speeds.append(speed)
-        else:
-            print(f"memory after the first turn: {resident(shown):.0f} MB")
-    print(f"memory after the last turn, iteration {iteration(shown):,}: {resident(shown):.0f} MB")
-    watched = f" with {arguments.watch} watched" if arguments.watch else ""
-    print(f"{arguments.scenario}: free run{watched} / plain loop = {median(ratios):.3f} iterations a second")
-    print(f"  (median of {arguments.turns} turns of {arguments.seconds:g} s, plain {median(speeds):,.1f} a second)")
-    shown.close()
-    plain.kill()
+    conditions = (UNWATCHED, *WATCHED) if arguments.watch is None else (arguments.watch,)
+    for figure in figures(arguments.scenario, arguments.turns, arguments.seconds, conditions):
+        print(figure.row())
 
 
 if __name__ == "__main__":

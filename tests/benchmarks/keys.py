@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import argparse
 import sys
+from contextlib import closing
 from pathlib import Path
 from statistics import median
+from tempfile import TemporaryDirectory
 from time import perf_counter
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "support"))
+
+import torch
+from figures import Figure
+from torch import nn
 
 from pseudo_terminal import Terminal
 
@@ -26,8 +32,21 @@ class Bare(App):
 
 Bare().run()
 """
+MANY = """
+import torch
+from torch import nn
+from autograd_tui import Parts, scenario
+
+@scenario("many")
+def build(options):
+    model = nn.ParameterList(nn.Parameter(value) for value in torch.ones(2000, 4).unbind())
+    forward = lambda model, batch: sum(each.square().sum() for each in model)
+    return Parts(model=model, batch=lambda i: (), forward=forward)
+"""
+PARAMETERS = 2000
 WALK = (("\x1b[C", 9), ("\x1b[D", 2), ("n", 1), ("\x1b[B", 2))  # right, left, n, down, and how often in a round
 QUIET = 0.08  # seconds without a byte after which a key's drawing is done
+WARM_UP = 8  # keys that do not count
 
 
 def press(shown: Terminal, key: str) -> tuple[float, int]:
@@ -65,43 +84,87 @@ def walk(scenario: str, rounds: int) -> None:
     ours.close()
 
 
+def line_figures(rounds: int, scenario: str = "linear") -> list[Figure]:
+    """Press f b s z so often, a key of a bare app between them; return times and bytes of all, and print each key's."""
+    times: dict[str, list[float]] = {key: [] for key in "fbsz"}
+    sizes: dict[str, list[float]] = {key: [] for key in "fbsz"}
+    bare_times, bare_sizes = [], []
+    bare_program = (sys.executable, "-c", BARE)
+    with (
+        closing(Terminal(scenario, width=120, height=40, anew=True)) as ours,
+        closing(Terminal(width=120, height=40, program=bare_program, anew=True)) as bare,
+    ):
+        ours.wait_for("frame 0 of 0")
+        for shown in (ours, bare):
+            for _ in range(WARM_UP):
+                press(shown, "n" if shown is ours else "x")
+        for _ in range(rounds):
+            for key in "fbsz":
+                seconds, count = press(ours, key)
+                times[key].append(seconds * 1000)
+                sizes[key].append(count / 1000)
+                seconds, count = press(bare, "x")
+                bare_times.append(seconds * 1000)
+                bare_sizes.append(count / 1000)
+    for key in "fbsz":
+        print(f"  {key}  {median(times[key]):5.1f} ms  {median(sizes[key]):4.1f} kB")
+    print(f"  a bare app's changed number: {median(bare_times):.1f} ms  {median(bare_sizes):.2f} kB", flush=True)
+    all_times = [each for column in times.values() for each in column]
+    all_sizes = [each for column in sizes.values() for each in column]
+    return [
+        Figure(f"{scenario}: a key to its last byte", all_times, "ms", at_most=10),
+        Figure(f"{scenario}: a key, 95th of a hundred", all_times, "ms", at_most=16, quantile=0.95),
+        Figure(f"{scenario}: bytes of a key", all_sizes, "kB", at_most=2.5),
+        Figure(f"{scenario}: a key / a bare app's", [a / b for a, b in zip(all_times, bare_times, strict=True)]),
+    ]
+
+
+def many_figures(rounds: int) -> list[Figure]:
+    """Press f b s z in a run of 2,000 parameters; return the time of each beyond the same phase of plain PyTorch."""
+    model = nn.ParameterList(nn.Parameter(value) for value in torch.ones(PARAMETERS, 4).unbind())
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+    losses: list[torch.Tensor] = []
+    phases = {
+        "f": lambda: losses.append(sum(each.square().sum() for each in model)),
+        "b": lambda: losses.pop().backward(),
+        "s": optimizer.step,
+        "z": optimizer.zero_grad,
+    }
+    beyond = []
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "many.py"
+        path.write_text(MANY)
+        with closing(Terminal(str(path), "--lr", "1e-3", width=120, height=40, anew=True)) as shown:
+            shown.wait_for("frame 0 of 0")
+            for turn in range(rounds + 2):
+                for key, phase in phases.items():
+                    started = perf_counter()
+                    phase()
+                    plain = perf_counter() - started
+                    seconds, _ = press(shown, key)
+                    if turn >= 2:
+                        beyond.append((seconds - plain) * 1000)
+    return [Figure("2,000 parameters: a key beyond PyTorch's own time", beyond, "ms", at_most=60)]
+
+
+def figures(rounds: int) -> list[Figure]:
+    """Measure the keys of the line, and of a model of many parameters."""
+    return [*line_figures(rounds), *many_figures(max(rounds // 2, 1))]
+
+
 def main() -> None:
     """Press keys in both, in turns, and print medians; or inside a phase alone."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=30)
-    parser.add_argument("--scenario", help="default: linear, and inside resnet18, where a walk is long enough")
+    parser.add_argument("--scenario", help="default: linear and 2,000 parameters, and inside resnet18")
     parser.add_argument("--inside", action="store_true", help="walk the operations of a backward")
     arguments = parser.parse_args()
     if arguments.inside:
         walk(arguments.scenario or "resnet18", arguments.rounds)
         return
-    scenario = arguments.scenario or "linear"
-    ours = Terminal(scenario, width=120, height=40, anew=True)
-    bare = Terminal(width=120, height=40, program=(sys.executable, "-c", BARE), anew=True)
-    ours.wait_for("frame 0 of 0")
-    for shown in (ours, bare):
-        for _ in range(8):
-            press(shown, "n" if shown is ours else "x")
-    times: dict[str, list[float]] = {key: [] for key in "fbsz"}
-    sizes: dict[str, list[int]] = {key: [] for key in "fbsz"}
-    bare_times, bare_sizes = [], []
-    for _ in range(arguments.rounds):
-        for key in "fbsz":
-            seconds, count = press(ours, key)
-            times[key].append(seconds)
-            sizes[key].append(count)
-            seconds, count = press(bare, "x")
-            bare_times.append(seconds)
-            bare_sizes.append(count)
-    everything = [each for column in times.values() for each in column]
-    all_sizes = [each for column in sizes.values() for each in column]
-    print(f"{scenario}, 120 x 40, medians of {arguments.rounds} rounds of f b s z:")
-    for key in "fbsz":
-        print(f"  {key}  {median(times[key]) * 1000:5.1f} ms  {median(sizes[key]) / 1000:4.1f} kB")
-    print(f"  all {median(everything) * 1000:4.1f} ms  {median(all_sizes) / 1000:4.1f} kB")
-    print(f"  a bare app's changed number: {median(bare_times) * 1000:.1f} ms  {median(bare_sizes) / 1000:.2f} kB")
-    ours.close()
-    bare.close()
+    rounds, scenario = arguments.rounds, arguments.scenario
+    for figure in line_figures(rounds, scenario) if scenario else figures(rounds):
+        print(figure.row())
 
 
 if __name__ == "__main__":

@@ -7,10 +7,13 @@ import re
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 from threading import Thread
 from time import perf_counter
+
+from figures import Figure
 
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.phase_order import Goal
@@ -18,6 +21,9 @@ from autograd_tui.engine.script.script_session import ScriptSession
 
 LOOP = Path(__file__).parent / "script_loop.py"
 LOOPS = ("line", "mlp", "digits")
+NAMES = {"line": "Linear(1, 1)", "mlp": "a few layers", "digits": "a network over images"}
+GOALS = {("line", "free"): 1.10, ("line", "watched"): 1.25, ("digits", "free"): 1.08}
+KEY_GOAL = 5.0  # ms
 WATCHED = ("nonfinite", "grad_norm > 1e6")
 SAMPLE_SECONDS = 0.25  # between two frames, as the screen asks for them
 TURN = re.compile(rb"turn ([0-9.e-]+)")
@@ -75,10 +81,17 @@ def key_times(keys: int) -> list[float]:
     return times[keys // 10 :]
 
 
-def spread(values: list[float]) -> str:
-    """Write a median, and between what the middle half lies."""
-    ordered = sorted(values)
-    return f"{median(ordered):.3f} ({ordered[len(ordered) // 4]:.3f} to {ordered[len(ordered) * 3 // 4]:.3f})"
+def figures(turns: int, keys: int, loops: Sequence[str] = tuple(LOOPS)) -> list[Figure]:
+    """Measure each loop, run freely and watched, beside plain Python, and a key; print the frames that were made."""
+    measured = []
+    for name in loops:
+        for what, conditions in (("free", ()), ("watched", WATCHED)):
+            plain, free, frames = seconds_of_turns(name, turns, conditions)
+            ratios = [one / other for one, other in zip(free[1:], plain[1:], strict=True)]
+            measured.append(Figure(f"script, {NAMES[name]}, {what} / plain", ratios, at_most=GOALS.get((name, what))))
+            print(f"  {name}, {what}: plain {median(plain) * 1e6:,.0f} us an iteration; {frames} frames", flush=True)
+    milliseconds = [each * 1000 for each in key_times(keys)]
+    return [*measured, Figure("script, a key to its frame", milliseconds, "ms", at_most=KEY_GOAL)]
 
 
 def main() -> None:
@@ -87,16 +100,8 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=16)
     parser.add_argument("--keys", type=int, default=400)
     options = parser.parse_args()
-    for name in options.loops:
-        for what, conditions in (("free", ()), ("watched", WATCHED)):
-            plain, free, frames = seconds_of_turns(name, options.turns, conditions)
-            ratios = [one / other for one, other in zip(free[1:], plain[1:], strict=True)]
-            print(
-                f"{name}, {what}: {spread(ratios)} of plain Python's {median(plain) * 1e6:,.0f} us; {frames} frames",
-                flush=True,
-            )
-    times = [each * 1000 for each in key_times(options.keys)]
-    print(f"key to frame: {spread(times)} ms", flush=True)
+    for figure in figures(options.turns, options.keys, options.loops):
+        print(figure.row())
 
 
 if __name__ == "__main__":

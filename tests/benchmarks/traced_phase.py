@@ -1,23 +1,28 @@
-"""What recording costs: each phase of resnet18 plain, and recorded with all its numbers, in turns in one run."""
+"""What recording costs: each phase of resnet18 plain, and recorded with all its numbers, in turns; a gradient check."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from statistics import median
 from time import perf_counter, process_time
 
 import torch
-from stepping import OPTIMIZERS, plain_phases
+from figures import Figure
+from stepping import OPTIMIZERS, WARM_UP, plain_phases
 
 from autograd_tui import open_session
 
+GOALS = {"f": 2.0, "b": 1.7, "s": 1.5, "z": 3.0}
+CONVOLUTION = "layer4.1.conv2.weight"
+CHECK_GOAL = 3.0  # seconds
+NAMES = {"f": "forward", "b": "backward", "s": "step", "z": "zero_grad"}
 
-def measure(optimizer: str, iterations: int, clock: Callable[[], float]) -> None:
-    """Print the median ratio of each phase, and hold the losses equal all the while."""
+
+def measure(optimizer: str, iterations: int, clock: Callable[[], float]) -> list[Figure]:
+    """Return recorded over plain of each phase; the losses are held equal all the while."""
     phases, session = plain_phases(optimizer), open_session("resnet18", optimizer=optimizer, lr=1e-2)
-    times: dict[str, list[tuple[float, float]]] = {letter: [] for letter in phases}
-    for turn in range(iterations + 3):
+    ratios: dict[str, list[float]] = {letter: [] for letter in phases}
+    for turn in range(iterations + WARM_UP):
         for letter, plain in phases.items():
             started = clock()
             loss = plain()
@@ -26,15 +31,31 @@ def measure(optimizer: str, iterations: int, clock: Callable[[], float]) -> None
             ended = clock()
             assert frame.trace is not None
             assert letter != "f" or loss is None or loss.item() == frame.loss
-            if turn >= 3:
-                times[letter].append((between - started, ended - between))
-    print(f"resnet18, {optimizer}: recorded / plain, medians of {iterations} turns")
-    for letter, pairs in times.items():
-        ratio = median(recorded / plain for plain, recorded in pairs)
-        print(f"  {letter} {ratio:.2f}   (plain {median(plain for plain, _ in pairs) * 1000:.2f} ms)")
-    whole = [sum(column) for column in zip(*([pair[0] for pair in pairs] for pairs in times.values()), strict=True)]
-    recorded = [sum(column) for column in zip(*([pair[1] for pair in pairs] for pairs in times.values()), strict=True)]
-    print(f"  an iteration {median(b / a for a, b in zip(whole, recorded, strict=True)):.2f}")
+            if turn >= WARM_UP:
+                ratios[letter].append((ended - between) / (between - started))
+    return [
+        Figure(f"resnet18, {optimizer}: recorded {NAMES[letter]} / plain", ratios[letter], at_most=goal)
+        for letter, goal in GOALS.items()
+    ]
+
+
+def gradient_checks(checks: int, clock: Callable[[], float]) -> Figure:
+    """Return the seconds of gradient checks of one convolution."""
+    session = open_session("resnet18")
+    session.run("f")
+    session.run("b")
+    seconds = []
+    for _ in range(checks):
+        started = clock()
+        session.check_gradient(2, CONVOLUTION)
+        seconds.append(clock() - started)
+    return Figure(f"a gradient check of {CONVOLUTION}", seconds, "s", at_most=CHECK_GOAL)
+
+
+def figures(iterations: int, *, checks: int = 3, clock: Callable[[], float] = perf_counter) -> list[Figure]:
+    """Measure every phase with each optimizer, and a gradient check."""
+    recorded = [figure for optimizer in OPTIMIZERS for figure in measure(optimizer, iterations, clock)]
+    return [*recorded, gradient_checks(checks, clock)]
 
 
 if __name__ == "__main__":
@@ -44,5 +65,5 @@ if __name__ == "__main__":
     arguments = parser.parse_args()
     if arguments.cpu_time:
         torch.set_num_threads(1)
-    for name in OPTIMIZERS:
-        measure(name, arguments.iterations, process_time if arguments.cpu_time else perf_counter)
+    for figure in figures(arguments.iterations, clock=process_time if arguments.cpu_time else perf_counter):
+        print(figure.row())

@@ -1,0 +1,62 @@
+"""Every figure that is promised, goal beside figure, in under ten minutes on two cores."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable, Mapping
+from tempfile import TemporaryDirectory
+from time import perf_counter
+
+import free_run
+import keys
+import script
+import size
+import stepping
+import traced_phase
+from figures import Figure, machine_load
+
+Measurement = Callable[[], list[Figure]]
+FULL: Mapping[str, Measurement] = {
+    "stepping": lambda: stepping.figures(60),
+    "line": lambda: free_run.figures("linear", 7, 1.5),
+    "resnet18": lambda: free_run.figures("resnet18", 5, 2.0),
+    "keys": lambda: keys.figures(25),
+    "inside": lambda: traced_phase.figures(25),
+    "size": lambda: size.figures(200_000, 200_000, 10_000),
+    "script": lambda: script.figures(9, 200, ("line", "digits")),
+}
+QUICK: Mapping[str, Measurement] = {
+    "stepping": lambda: stepping.figures(1),
+    "line": lambda: free_run.figures("linear", 1, 0.2, ("", "nonfinite")),
+    "resnet18": lambda: free_run.figures("resnet18", 1, 0.2, ("",)),
+    "keys": lambda: keys.figures(1),
+    "inside": lambda: traced_phase.figures(1, checks=1),
+    "size": lambda: size.figures(200, 200, 10),
+    "script": lambda: script.figures(2, 20, ("line",)),
+}
+
+
+def main() -> None:
+    """Print the figures of each benchmark as soon as they are there, and in the end how many goals are met."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", metavar="NAME", nargs="+", choices=list(FULL), help=f"of {', '.join(FULL)}")
+    parser.add_argument("--quick", action="store_true", help="as little as runs everything once: figures say nothing")
+    arguments = parser.parse_args()
+    measurements = QUICK if arguments.quick else FULL
+    started, measured = perf_counter(), []
+    print(machine_load(), flush=True)
+    with TemporaryDirectory() as folder:
+        os.environ["XDG_STATE_HOME"] = folder  # where the runs on screen are kept
+        for name in arguments.only or measurements:
+            print(f"{name}:", flush=True)
+            for figure in measurements[name]():
+                print(figure.row(), flush=True)
+                measured.append(figure)
+    with_goals = [figure for figure in measured if figure.verdict]
+    met = sum(figure.verdict == "met" for figure in with_goals)
+    print(f"{met} of {len(with_goals)} goals are met; measured in {(perf_counter() - started) / 60:.1f} minutes.")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,145 @@
+"""What long runs cost: memory and keys after many iterations, a branch taken again, journals resumed and listed."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import resource
+import shutil
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from time import perf_counter
+
+from figures import Figure
+from free_run import iteration, opened, resident
+from keys import press
+
+from autograd_tui import open_session
+from autograd_tui.engine.session import Session
+from autograd_tui.journal.reader import read_journal
+from autograd_tui.journal.resume_run import resume_run
+from autograd_tui.journal.writer import JournalWriter
+from pseudo_terminal import Terminal
+
+KEY_ROUNDS = 15
+FORK = 40  # the frame that the long branch is left from
+LISTINGS = 3
+RESUMES = 3
+
+
+def run_to(shown: Terminal, goal: int) -> None:
+    """Run freely to an iteration."""
+    if goal > iteration(shown):
+        shown.type(f":run {goal - iteration(shown)}\r")
+        while iteration(shown) < goal:
+            shown.read()
+
+
+def long_run(iterations: int) -> list[Figure]:
+    """Run the line freely beside one that stands at its first iteration; then leave it for a branch, and return."""
+    with closing(opened("linear")) as long, closing(opened("linear")) as short:
+        run_to(long, iterations // 10)
+        early = resident(long)
+        run_to(long, iterations)
+        growth = resident(long) - early
+        ratios = []
+        for _ in range(KEY_ROUNDS + 1):
+            for key in "fbsz":
+                taken, _ = press(long, key)
+                ratios.append(taken / press(short, key)[0])
+        end = f"of {4 * (iterations + KEY_ROUNDS + 1):,}"
+        long.type(f":@{FORK}\r")
+        long.wait_for(f"frame {FORK} {end}")
+        long.type(":lr=2e-6\r")  # where what ran before would only be repeated
+        long.wait_for(f"frame {FORK + 1} of {FORK + 1}")
+        started = perf_counter()
+        long.type(":branch=1\r")
+        long.wait_for(end)
+        back = perf_counter() - started
+    return [
+        Figure(f"{iterations:,} iterations: memory after a tenth to the end", [growth], "MB", at_most=10),
+        Figure(f"{iterations:,} iterations: a key / one at the start", ratios[4:], at_most=1.1),
+        Figure(f"{iterations:,} iterations: branch=1 back over them", [back], "s", at_most=2),
+    ]
+
+
+def step(session: Session, commands: int) -> None:
+    """Run so many commands, whole iterations."""
+    for _ in range(commands // 4):
+        for letter in "fbsz":
+            session.run(letter)
+
+
+def resumed_journal(commands: int) -> list[Figure]:
+    """Step the line with a journal of so many commands; return resuming over reading, and the most memory beyond it."""
+    times, reads = [], []
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "long.journal"
+        session = open_session("linear")
+        session.observer = JournalWriter(path, session.about, private=True)
+        step(session, commands)
+        session.close(in_order=True)
+        end = session.frame
+        for _ in range(RESUMES):
+            started = perf_counter()
+            journal = read_journal(path)
+            reads.append(perf_counter() - started)
+            resumed = open_session("linear")
+            started = perf_counter()
+            resume_run(resumed, journal)
+            times.append(perf_counter() - started)
+            assert resumed.frame.same(end)
+            resumed.close(in_order=False)
+    ratios = [(read + taken) / read for read, taken in zip(reads, times, strict=True)]
+    return [
+        Figure(f"{commands:,} commands in a journal: resume / read", ratios, at_most=2),
+        Figure(f"{commands:,} commands in a journal: read", reads, "s"),
+    ]
+
+
+def listed_journals(journals: int) -> Figure:
+    """Keep so many journals, and return the seconds that `sessions` takes."""
+    seconds = []
+    with TemporaryDirectory() as folder:
+        runs = Path(folder) / "autograd-tui" / "runs"
+        runs.mkdir(parents=True)
+        first = runs / "0.journal"
+        session = open_session("linear")
+        session.observer = JournalWriter(first, session.about, private=True)
+        step(session, 40)
+        session.close(in_order=True)
+        for number in range(1, journals):
+            shutil.copy(first, runs / f"{number}.journal")
+        for _ in range(LISTINGS):
+            started = perf_counter()
+            words = [sys.executable, "-m", "autograd_tui", "sessions"]
+            done = subprocess.run(
+                words, env={**os.environ, "XDG_STATE_HOME": folder}, stdout=subprocess.PIPE, check=True
+            )
+            seconds.append(perf_counter() - started)
+        assert done.stdout.count(b"\n") == journals + 1
+    return Figure(f"sessions, of {journals:,}", seconds, "s", at_most=2)
+
+
+def most_memory() -> float:
+    """Return the most megabytes that this program has held."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def figures(iterations: int, commands: int, journals: int) -> list[Figure]:
+    """Measure a long run, a long journal and many of them."""
+    return [*long_run(iterations), *resumed_journal(commands), listed_journals(journals)]
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--iterations", type=int, default=1_000_000, help="of a free run")
+    parser.add_argument("--commands", type=int, default=1_000_000, help="of a journal")
+    parser.add_argument("--journals", type=int, default=10_000)
+    arguments = parser.parse_args()
+    for figure in figures(arguments.iterations, arguments.commands, arguments.journals):
+        print(figure.row())
+    print(f"  the most memory held: {most_memory():,.0f} MB")
