@@ -19,21 +19,21 @@ from figures import Figure, machine_load
 Measurement = Callable[[], list[Figure]]
 FULL: Mapping[str, Measurement] = {
     "stepping": lambda: stepping.figures(60),
-    "line": lambda: free_run.figures("linear", 7, 1.5),
-    "resnet18": lambda: free_run.figures("resnet18", 5, 2.0),
     "keys": lambda: keys.figures(25),
     "inside": lambda: traced_phase.figures(25),
     "size": lambda: size.figures(200_000, 200_000, 10_000),
+    "line": lambda: free_run.figures("linear", 7, 1.5),
+    "resnet18": lambda: free_run.figures("resnet18", 5, 2.0),
     "script": lambda: script.figures(9, 200, ("line", "digits")),
 }
 QUICK: Mapping[str, Measurement] = {
     "stepping": lambda: stepping.figures(1),
-    "line": lambda: free_run.figures("linear", 1, 0.2, ("", "nonfinite")),
-    "resnet18": lambda: free_run.figures("resnet18", 1, 0.2, ("",)),
     "keys": lambda: keys.figures(1),
     "inside": lambda: traced_phase.figures(1, checks=1),
-    "size": lambda: size.figures(200, 200, 10),
-    "script": lambda: script.figures(2, 20, ("line",)),
+    "size": lambda: size.figures(100, 100, 10),
+    "line": lambda: free_run.figures("linear", 1, 0.1, ("nonfinite",)),
+    "resnet18": lambda: free_run.figures("resnet18", 1, 0.1, ("",)),
+    "script": lambda: script.figures(2, 20, ("line",), iterations=50),
 }
 
 

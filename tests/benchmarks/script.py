@@ -41,10 +41,15 @@ while True:
 """
 
 
-def seconds_of_turns(name: str, turns: int, conditions: tuple[str, ...]) -> tuple[list[float], list[float], int]:
-    """Return the seconds of an iteration, turn by turn: under plain Python and run freely; and the frames made."""
+def seconds_of_turns(
+    name: str, turns: int, conditions: tuple[str, ...], iterations: int | None = None
+) -> tuple[list[float], list[float], int]:
+    """Return the seconds of an iteration, turn by turn: under plain Python and run freely; and the frames made.
+
+    iterations: of a turn; None for those of a second or so.
+    """
     with tempfile.NamedTemporaryFile() as lock:
-        words = (str(LOOP), name, str(turns), lock.name)
+        words = (str(LOOP), name, str(turns), lock.name, *([str(iterations)] if iterations else []))
         plain: list[bytes] = []
         beside = Thread(
             target=lambda: plain.append(subprocess.run([sys.executable, *words], stdout=subprocess.PIPE).stdout)
@@ -81,12 +86,12 @@ def key_times(keys: int) -> list[float]:
     return times[keys // 10 :]
 
 
-def figures(turns: int, keys: int, loops: Sequence[str] = tuple(LOOPS)) -> list[Figure]:
+def figures(turns: int, keys: int, loops: Sequence[str] = tuple(LOOPS), iterations: int | None = None) -> list[Figure]:
     """Measure each loop, run freely and watched, beside plain Python, and a key; print the frames that were made."""
     measured = []
     for name in loops:
         for what, conditions in (("free", ()), ("watched", WATCHED)):
-            plain, free, frames = seconds_of_turns(name, turns, conditions)
+            plain, free, frames = seconds_of_turns(name, turns, conditions, iterations)
             ratios = [one / other for one, other in zip(free[1:], plain[1:], strict=True)]
             measured.append(Figure(f"script, {NAMES[name]}, {what} / plain", ratios, at_most=GOALS.get((name, what))))
             print(f"  {name}, {what}: plain {median(plain) * 1e6:,.0f} us an iteration; {frames} frames", flush=True)

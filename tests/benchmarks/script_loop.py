@@ -1,5 +1,6 @@
-"""A script as the benchmarks run it: `script_loop.py NAME TURNS LOCK`; it prints the processor's seconds of each turn.
+"""A script as the benchmarks run it: `script_loop.py NAME TURNS LOCK [ITERATIONS]`, the last of one turn.
 
+It prints the processor's seconds of each turn.
 Two of them that are given the same lock take turns: what else the machine does is felt by both.
 """
 
@@ -91,10 +92,11 @@ def digits() -> Loop:
 LOOPS = {"line": (line, 13_000), "mlp": (mlp, 1_300), "digits": (digits, 120)}  # and iterations, of a second or so
 
 
-def main(name: str, turns: str, lock: str) -> None:
+def main(name: str, turns: str, lock: str, of_turn: str | None = None) -> None:
     torch.manual_seed(0)
     torch.set_num_threads(1)
     make, iterations = LOOPS[name]
+    iterations = int(of_turn or iterations)
     loop = make()
     loop(iterations // 10)
     with open(lock) as held:

@@ -1,0 +1,45 @@
+"""Every benchmark still runs: each measures as little as it can, and nothing is said of the figures."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import all as table
+import free_run
+import keys
+import pytest
+from figures import Figure
+
+from pseudo_terminal import Terminal
+from suite_options import some
+
+
+def forked(*words: str, anew: bool, **options: Any) -> Terminal:
+    """Open a program that is forked from one that has all modules at hand."""
+    return Terminal(*words, **options)
+
+
+@pytest.mark.parametrize("name", some(list(table.QUICK), 4))
+def test_a_benchmark_returns_its_figures(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keys, "Terminal", forked)
+    monkeypatch.setattr(free_run, "Terminal", forked)
+    measured = table.QUICK[name]()
+    assert any(figure.verdict for figure in measured)
+    assert all(figure.values and figure.row() for figure in measured)
+
+
+def test_the_full_table_has_what_the_quick_one_has() -> None:
+    assert list(table.FULL) == list(table.QUICK)
+
+
+def test_a_row_says_by_how_much_a_goal_is_missed() -> None:
+    assert Figure("a", [1.0, 1.5, 2.0], at_most=1.5).row().split()[-1] == "met"
+    assert Figure("a", [1.0, 1.8, 2.0], at_most=1.5).verdict == "missed by 20.0%"
+    assert " ".join(Figure("a", [0.9], "s", at_least=1.0).row().split()) == "a >= 1.000 s 0.900 s missed by 10.0%"
+    assert Figure("a", [1.0]).verdict == ""
+
+
+def test_a_quantile_lies_between_measurements() -> None:
+    values = [float(each) for each in range(1, 102)]
+    assert Figure("a", values).value == 51
+    assert Figure("a", values, quantile=0.95).value == pytest.approx(96)
