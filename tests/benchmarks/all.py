@@ -12,6 +12,7 @@ import free_run
 import keys
 import script
 import size
+import start
 import stepping
 import traced_phase
 from figures import Figure, machine_load
@@ -24,6 +25,7 @@ FULL: Mapping[str, Measurement] = {
     "size": lambda: size.figures(200_000, 200_000, 10_000),
     "line": lambda: free_run.figures("linear", 7, 1.5),
     "resnet18": lambda: free_run.figures("resnet18", 5, 2.0),
+    "start": lambda: start.figures(6),
     "script": lambda: script.figures(9, 200, ("line", "digits")),
 }
 QUICK: Mapping[str, Measurement] = {
@@ -33,6 +35,7 @@ QUICK: Mapping[str, Measurement] = {
     "size": lambda: size.figures(100, 100, 10),
     "line": lambda: free_run.figures("linear", 1, 0.1, ("nonfinite",)),
     "resnet18": lambda: free_run.figures("resnet18", 1, 0.1, ("",)),
+    "start": lambda: start.figures(1),
     "script": lambda: script.figures(2, 20, ("line",), iterations=50),
 }
 

@@ -17,10 +17,10 @@ import sys
 import tempfile
 import termios
 import time
-from statistics import median
 from typing import NamedTuple
 
 import pyte
+from figures import Figure
 
 WIDTH, HEIGHT = 120, 40
 PATIENCE = 60.0  # seconds; what takes longer has failed
@@ -30,7 +30,12 @@ PROGRAM = (sys.executable, "-m", "autograd_tui")
 EMPTY_APP = (sys.executable, "-c", "from textual.app import App; App().run()")
 IMPORT = (sys.executable, "-c", "import torch; print('imported', flush=True)")
 PYTHON = (sys.executable, "-c", "")
+COMPARED = (  # what is measured, its yardstick, and the goal of their ratio
+    ("first paint / an empty app's", "paint", "empty", 1.3),
+    ("first key / import torch", "key", "import", 1.15),
+)
 QUICK = ("--help", "--version", "sessions")  # arguments of what needs neither PyTorch nor Textual
+QUICK_GOAL = 0.15  # seconds
 
 
 class Moment(NamedTuple):
@@ -128,15 +133,44 @@ def measure_end(words: tuple[str, ...], environment: dict[str, str]) -> Moment:
         return program.ended()
 
 
-def middle(moments: list[Moment]) -> Moment:
-    """Return the medians."""
-    return Moment(median(each.seconds for each in moments), median(each.processor for each in moments))
+def moments_of_rounds(rounds: int, scenario: str, key: str) -> dict[str, list[Moment]]:
+    """Start each program in turns, so many times; return the moments of each."""
+    moments: dict[str, list[Moment]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+        environment |= {"TERM": "xterm-256color", "COLORTERM": "truecolor", "LC_ALL": "C.UTF-8"}
+        environment |= {"XDG_CONFIG_HOME": f"{folder}/config", "XDG_STATE_HOME": f"{folder}/state"}
+        for turn in range(rounds + 1):
+            taken = {"empty": measure_paint(EMPTY_APP, environment)}
+            taken |= measure_start(scenario, key, environment)
+            taken["import"] = measure_text(IMPORT, "imported", environment)
+            taken["python"] = measure_end(PYTHON, environment)
+            taken |= {each: measure_end((*PROGRAM, each), environment) for each in QUICK}
+            if turn:  # the first one writes bytecode and fills the system's caches
+                for name, moment in taken.items():
+                    moments.setdefault(name, []).append(moment)
+    return moments
 
 
-def say(what: str, ours: Moment, yardstick: Moment, goal: str) -> None:
-    """Print a row: ratios of the seconds and of the processor's."""
-    seconds, processor = ours.seconds / yardstick.seconds, ours.processor / yardstick.processor
-    print(f"  {what:<32} {seconds:5.2f}   processor {processor:5.2f}   {ours.seconds:6.3f} s   goal {goal}")
+def figures(rounds: int, scenario: str = "linear", key: str = "f") -> list[Figure]:
+    """Return the first paint and the first key over their yardsticks, and what the quick commands take beyond Python.
+
+    Each in seconds, with a goal, and in the processor's seconds.
+    """
+    moments = moments_of_rounds(rounds, scenario, key)
+    measured = []
+    for clock, ending in enumerate(("", ", processor")):
+        for name, ours, yardstick, limit in COMPARED:
+            pairs = zip(moments[ours], moments[yardstick], strict=True)
+            ratios = [one[clock] / other[clock] for one, other in pairs]
+            measured.append(Figure(f"{scenario}, {name}{ending}", ratios, at_most=None if ending else limit))
+        for name in QUICK:
+            pairs = zip(moments[name], moments["python"], strict=True)
+            beyond = [one[clock] - other[clock] for one, other in pairs]
+            measured.append(
+                Figure(f"{name}, beyond Python itself{ending}", beyond, "s", at_most=None if ending else QUICK_GOAL)
+            )
+    return measured
 
 
 def main() -> None:
@@ -146,27 +180,8 @@ def main() -> None:
     parser.add_argument("--scenario", default="linear")
     parser.add_argument("--key", default="f", help="one that leads to frame 1")
     arguments = parser.parse_args()
-    moments: dict[str, list[Moment]] = {}
-    with tempfile.TemporaryDirectory() as folder:
-        environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-        environment |= {"TERM": "xterm-256color", "COLORTERM": "truecolor", "LC_ALL": "C.UTF-8"}
-        environment |= {"XDG_CONFIG_HOME": f"{folder}/config", "XDG_STATE_HOME": f"{folder}/state"}
-        for turn in range(arguments.rounds + 1):
-            taken = {"empty": measure_paint(EMPTY_APP, environment)}
-            taken |= measure_start(arguments.scenario, arguments.key, environment)
-            taken["import"] = measure_text(IMPORT, "imported", environment)
-            taken["python"] = measure_end(PYTHON, environment)
-            taken |= {each: measure_end((*PROGRAM, each), environment) for each in QUICK}
-            if turn:  # the first one writes bytecode and fills the system's caches
-                for name, moment in taken.items():
-                    moments.setdefault(name, []).append(moment)
-    medians = {name: middle(each) for name, each in moments.items()}
-    print(f"{arguments.scenario}, {WIDTH} x {HEIGHT}, medians of {arguments.rounds} rounds:")
-    say("first paint / an empty app's", medians["paint"], medians["empty"], "1.3")
-    say(f"first key, {arguments.key} / import torch", medians["key"], medians["import"], "1.15")
-    for name in QUICK:
-        seconds, processor = (ours - bare for ours, bare in zip(medians[name], medians["python"], strict=True))
-        print(f"  {name:<32} {seconds:5.3f} s more than Python itself   processor {processor:5.3f} s   goal 0.15")
+    for figure in figures(arguments.rounds, arguments.scenario, arguments.key):
+        print(figure.row())
 
 
 if __name__ == "__main__":
