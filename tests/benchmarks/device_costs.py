@@ -268,7 +268,10 @@ def statistics(setting: Setting, findings: Findings) -> None:
     session, times = setting.open(setting.placed(resnet()), MOMENTUM), 3 if setting.is_quick else 15
     params = {name: param.detach() for name, param in state_of(session).params.items()}
     reader, group = StatsReader(), TensorGroup(params, sampled_range=True)
-    reader.read({"params": group})
+    table = reader.read({"params": group})["params"]
+    for row, param in zip(table, params.values(), strict=True):
+        exact = float(torch.linalg.vector_norm(param.double()))
+        findings.require(abs((row.norm or 0) - exact) <= 1e-6 * exact, f"the norm of {row.name}: {row.norm}, {exact}")
     whole = setting.median_seconds(lambda: reader.read({"params": group}), times)
     plan = reader._plan("params", group)
     launch = setting.median_seconds(lambda: plan.launch(list(params.values())), times)

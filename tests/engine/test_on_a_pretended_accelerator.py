@@ -101,3 +101,9 @@ def test_a_watched_run_is_held_at_the_frame_at_which_it_is_held_on_the_cpu(found
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_the_device_is_chosen_and_its_memory_is_told(found: dict[str, Any], name: str) -> None:
     assert found[f"memory_and_device {name}"] == ["pretended", True, "pretended", "pretended:0"]
+
+
+def test_a_table_of_many_large_tensors_takes_no_more_launches_than_one_of_few(found: dict[str, Any]) -> None:
+    few, many = found["launches of a table"]
+    assert few == many
+    assert many <= 6

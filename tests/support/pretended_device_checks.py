@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import math
 import warnings
 from typing import Any
 
@@ -15,6 +16,7 @@ from autograd_tui.engine.tracing import measurement_batch
 from autograd_tui.engine.training.accelerator import choose_device
 from autograd_tui.engine.training.checkpoint import restore_checkpoint
 from autograd_tui.engine.training.scenario import Scenario
+from autograd_tui.engine.training.stats_reader import StatsReader, TensorGroup
 from pretended_accelerator import NAME, counted, counted_launches, limit_memory, memory_held, register
 from session_internals import checkpoints_of, state_of, trainer_of
 
@@ -193,6 +195,20 @@ def memory_and_device(name: str) -> list[Any]:
     return [session.about.device, (frame.memory or 0) > 0, choose_device("auto"), choose_device(f"{NAME}:0")]
 
 
+def launches_of_a_table(count: int) -> int:
+    """Return how many operations a table of so many large tensors takes on the device."""
+    tensors = {str(index): torch.rand(64, 64 + index, device=NAME) for index in range(count)}
+    reader, group = StatsReader(), TensorGroup(tensors, sampled_range=True)
+    reader.read({"all": group})
+    with counted_launches() as launched:
+        table = reader.read({"all": group})["all"]
+    host = TensorGroup({name: tensor.cpu() for name, tensor in tensors.items()}, sampled_range=True)
+    for row, wanted in zip(table, StatsReader().read({"all": host})["all"], strict=True):
+        assert math.isclose(row.norm or 0, wanted.norm or 0, rel_tol=1e-6)
+        assert row.histogram == wanted.histogram
+    return launched.total()
+
+
 def checkpoints(name: str) -> dict[str, Any]:
     """Return where checkpoints lie, what each kind reads back, launches when taken and restored, and has wrong."""
     session = opened(name)
@@ -253,6 +269,7 @@ def main() -> None:
         for check in (equal_to_the_plain_loop, rewound, readbacks, memory_and_device, checkpoints, out_of_memory)
         for name in ("linear", "network")
     }
+    results["launches of a table"] = [launches_of_a_table(count) for count in (2, 12)]
     results["watched linear"] = watched("linear")
     results["not finite"] = not_finite()
     results["not finite, changed unseen"] = not_finite(unseen=True)

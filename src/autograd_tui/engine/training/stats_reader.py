@@ -29,6 +29,7 @@ Indices = npt.NDArray[np.int64]
 SAMPLE_SEED = 20_240_229  # of a generator of its own: the model's random numbers stay as they are
 MIN_PARTS = 4  # of a large tensor, each with a norm of its own
 MAX_PART_SIZE = 8192  # values: float32 adds up the squares of many more with errors in the fifth digit
+MAX_JOINED_VALUES = 1 << 24  # of large tensors on an accelerator, in a copy of which their samples are found
 MIN_EXACT_NORM = 1e-18  # below it the squares of float32 lose digits
 
 
@@ -128,6 +129,8 @@ class ReadPlan:
         self._segments = _Segments([kinds[row].reals for row in self._small])
         self._large_sizes = [(kinds[row].reals, kinds[row].device) for row in self._large]
         self._sample_indices: list[Tensor] = []  # of each large tensor, drawn at the first `launch`
+        self._joined: list[JoinedSample] = []  # of all of them on an accelerator
+        self._needs_range_of_all = exact and not sampled_range
         self._scale = np.array([kinds[row].reals / SAMPLE_SIZE for row in self._large])
         compared = {*self._small, *self._large}
         self._unmeasured = [row for row, kind in enumerate(kinds) if row not in compared and kind.size]
@@ -140,6 +143,11 @@ class ReadPlan:
         """Start all the measuring on the tensors' own devices, without waiting; return what is to be copied."""
         results = [tensors[row] for row in self._small]
         self._sample_indices = self._sample_indices or [draw_sample_indices(*each) for each in self._large_sizes]
+        large = [tensors[row] for row in self._large]
+        if large and all(each.device.type != "cpu" for each in large) and not self._needs_range_of_all:
+            self._joined = self._joined or join_sample_indices(large, self._sample_indices)
+            results += launch_large_together(large, self._joined, exact=self.layout.exact)
+            return results + [launch_sparse(tensors[row]) for row in self._sparse]
         for row, sample_indices in zip(self._large, self._sample_indices, strict=True):
             exact, sampled_range = self.layout.exact, self.layout.sampled_range
             sample_indices = sample_indices.to(tensors[row].device)  # where the tensors were brought to the host
@@ -301,6 +309,48 @@ def launch_large(
     of_all = [norms_of_parts(flat_in_memory(tensor) if flat is None else flat)] if exact else []
     of_all += torch.aminmax(tensor) if exact and not sampled_range else ()
     return [*of_all, torch.take(tensor, sample_indices) if flat is None else flat.index_select(0, sample_indices)]
+
+
+@dataclass(frozen=True, slots=True)
+class JoinedSample:
+    """Where the samples of some large tensors are in the row of all their values."""
+
+    count: int  # of the tensors, neighbours of one dtype on one device
+    indices: Tensor  # (count * (1 + SAMPLE_SIZE),)
+
+
+def join_sample_indices(tensors: Sequence[Tensor], sample_indices: Sequence[Tensor]) -> list[JoinedSample]:
+    """Return how to sample large tensors together: as few at a time as MAX_JOINED_VALUES allows, but one at least."""
+    joined: list[list[Tensor]] = []
+    kind, size = None, 0
+    for tensor, indices in zip(tensors, sample_indices, strict=True):
+        values = tensor.numel() * (2 if tensor.is_complex() else 1)
+        if not joined or kind != (tensor.dtype, tensor.device) or size + values > MAX_JOINED_VALUES:
+            joined.append([])
+            kind, size = (tensor.dtype, tensor.device), 0
+        joined[-1].append(indices + size)
+        size += values
+    return [JoinedSample(len(each), torch.cat(each)) for each in joined]
+
+
+def launch_large_together(tensors: Sequence[Tensor], joined: Sequence[JoinedSample], *, exact: bool) -> list[Tensor]:
+    """Start measuring tensors above SAMPLE_SIZE values, in a few launches for all; return norm and sample of each.
+
+    Only the samples unless `exact`. It is for accelerators, whose one norm over all values is exact enough.
+    """
+    results: list[Tensor] = []
+    start = 0
+    for sample in joined:
+        flat = [as_real_floats(each).reshape(-1) for each in tensors[start : start + sample.count]]
+        start += sample.count
+        row = flat[0] if len(flat) == 1 else torch.cat(flat)
+        samples = torch.split(row.index_select(0, sample.indices), 1 + SAMPLE_SIZE)
+        if not exact:
+            results += samples
+            continue
+        for norm, values in zip(torch._foreach_norm(flat), samples, strict=True):
+            results += norm.reshape(1), values
+    return results
 
 
 def launch_sparse(tensor: Tensor) -> Tensor:
