@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from autograd_tui.core.command import Command
 from autograd_tui.core.command_log import CommandLog
+from autograd_tui.core.device_load import DeviceLoad
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.frame import Frame
 from autograd_tui.core.frame_store import Branch, FrameStore
@@ -116,6 +117,10 @@ class SessionView(Protocol):
     @property
     def history(self) -> History:
         """The series that plots need, of the present branch."""
+
+    @property
+    def device_load(self) -> DeviceLoad | None:
+        """What is in use of the device now; None where nothing is known. It is never waited for."""
 
     @property
     def branches(self) -> tuple[Branch, ...]:
@@ -247,6 +252,7 @@ class ReadOnlySession:
     observer: RunObserver | None = None
     fired: FiredWatchpoint | None = None
     warning: str | None = None
+    device_load: DeviceLoad | None = None
     branches: tuple[Branch, ...] = ()
     watchpoints: tuple[Watchpoint, ...] = ()
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from autograd_tui.core.device_load import DeviceLoad
 from autograd_tui.core.frame import Frame, TorchError
 from autograd_tui.core.script_stop import ScriptStop
 from autograd_tui.core.session_protocol import SessionInfo
 from autograd_tui.core.tensor_stats import StatsTable, TensorStats
+from autograd_tui.text.device_load_words import load_words
 from autograd_tui.text.numbers import rate
 from autograd_tui.text.optimizer_words import OPTIMIZER_NAMES, rates
 from autograd_tui.text.script_lines import stop_position
@@ -69,8 +71,13 @@ def _values(row: TensorStats | None) -> str:
     return written[0] if len(written) == 1 else "[" + " ".join(written) + "]"
 
 
-def status_line(frame: Frame, about: SessionInfo, newest: int, width: int, *, unkept: str = "") -> Line:
-    """Write the row; what matters least goes first where room is short, and never that the run is `unkept`."""
+def status_line(
+    frame: Frame, about: SessionInfo, newest: int, width: int, *, unkept: str = "", load: DeviceLoad | None = None
+) -> Line:
+    """Write the row; what matters least goes first where room is short, and never that the run is `unkept`.
+
+    load: what is in use of the device now.
+    """
     if frame.script is not None:
         return _script_status_line(frame, frame.script, about, newest, width, unkept=unkept)
     name, _, options = frame.optimizer.partition(",")
@@ -82,7 +89,10 @@ def status_line(frame: Frame, about: SessionInfo, newest: int, width: int, *, un
         (f"frame {frame.index} of {newest} ", "now" if behind else ""),
     ]
     whole = [optimizer, details, f" · {about.device}", f" · seed {about.seed}"]
-    marks = [(unkept, whole), (unkept, whole[:3]), (unkept, [optimizer, whole[2]]), (unkept, [optimizer])]
+    loaded = [f"{whole[2]} {words}" for words in load_words(load)]
+    marks = [(unkept, [optimizer, details, device, whole[3]]) for device in loaded]
+    marks += [(unkept, [optimizer, details, device]) for device in loaded[2:]]
+    marks += [(unkept, whole), (unkept, whole[:3]), (unkept, [optimizer, whole[2]]), (unkept, [optimizer])]
     for mark, parts in (*marks, (unkept, []), ("!" * bool(unkept), [])):
         left: Line = [*unkept_mark(mark), (f" {about.title}", "strong"), ("".join(parts), "")]
         if length(left) + length(right) < width:

@@ -7,6 +7,7 @@ from time import monotonic
 from typing import Any
 
 from autograd_tui.core.command_log import CommandLog
+from autograd_tui.core.device_load import DeviceLoad
 from autograd_tui.core.errors import Refused, clipped
 from autograd_tui.core.frame import Frame
 from autograd_tui.core.frame_store import Branch
@@ -67,6 +68,7 @@ class View:
     printed: tuple[str, ...] = ()  # the last lines that the model printed
     note: Note | None = None
     unkept: str = ""  # a word in the status row while the run is not kept on disk
+    load: DeviceLoad | None = None  # what is in use of the device now
     ended: bool = False  # whether a script runs no more
     calls: tuple[str, ...] = ()  # the kinds of calls that a script's loop was seen to make, in its order
     trace_position: TracePosition | None = None  # on the trace screen

@@ -10,6 +10,7 @@ from textual.message import Message
 from textual.reactive import var
 from textual.timer import Timer
 
+from autograd_tui.core.device_load import DeviceLoad
 from autograd_tui.core.frame import Frame
 from autograd_tui.core.loss_surface import LossSurface
 from autograd_tui.core.picture import Picture
@@ -48,6 +49,7 @@ class SessionScreen(SizedScreen, CachedRows):
             opened=lambda about, update: self.later(self._open, about, update),
             failed=lambda error: self.later(self.post_message, self.Failed(error)),
             updated=lambda update: self.later(self._take, update),
+            loaded=lambda load: self.later(self._show_load, load),
             measured=lambda surface: self.later(self._show_surface, surface),
             pictured=lambda pictures: self.later(self._show_pictures, pictures),
         )
@@ -133,6 +135,11 @@ class SessionScreen(SizedScreen, CachedRows):
     def _show_surface(self, surface: LossSurface | None) -> None:
         self.state.change(surface=surface)
         self.draw()
+
+    def _show_load(self, load: DeviceLoad | None) -> None:
+        self.state.change(load=load)
+        if self.trainer.status.idle:  # else an update follows, which is drawn
+            self.draw()
 
     def _show_pictures(self, pictures: tuple[Picture, ...]) -> None:
         self.state.change(pictures=pictures)

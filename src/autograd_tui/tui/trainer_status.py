@@ -8,11 +8,13 @@ from dataclasses import dataclass, replace
 from time import monotonic
 
 from autograd_tui.core.command_log import CommandLog
+from autograd_tui.core.device_load import DeviceLoad
 from autograd_tui.core.frame import Frame
 from autograd_tui.core.frame_store import Branch
 from autograd_tui.core.history import History
 from autograd_tui.core.run_observer import Problem, Progress
 from autograd_tui.core.session_protocol import LIVE, Capabilities, InteractiveSession
+from autograd_tui.text.device_load_words import load_words
 from autograd_tui.text.messages import divergence_line
 from autograd_tui.tui.requests import Request
 
@@ -77,13 +79,16 @@ class Update:
 class StatusPublisher:
     """Keeps the status, and makes updates; used on the trainer thread, but for `status` and `update`."""
 
-    def __init__(self, busy: str, updated: Callable[[Update], None]) -> None:
-        """`busy` is what runs at first; `updated` is called with each update."""
+    def __init__(
+        self, busy: str, updated: Callable[[Update], None], loaded: Callable[[DeviceLoad | None], None]
+    ) -> None:
+        """`busy` is what runs at first; `updated` is called with each update, `loaded` where other words say a load."""
         self.status = Status(busy, monotonic())
         self.update: Update | None = None  # the latest
         self.warning: str | None = None  # for the next update
         self.fired: str | None = None  # for the next update: where a watchpoint has
-        self._updated = updated
+        self._updated, self._loaded = updated, loaded
+        self._load_words: list[str] = []  # as they were shown last
 
     def begin(self, busy: str) -> None:
         """Publish what runs from now on."""
@@ -116,10 +121,19 @@ class StatusPublisher:
         if session.observer is not None:
             session.observer.on_shown(session.frame, session.newest, session.history)
             refused = session.observer.take_problem() or refused
+        self.show_load(session)
         now = monotonic()
         self.status = replace(self.status, since=now, progress=None, updated=now)
         self.update = self.make_update(session, request, refused=refused, warning=self._take_warning(session))
         self._updated(self.update)
+
+    def show_load(self, session: InteractiveSession) -> None:
+        """Send what is in use of the device, where that is said in other words than before."""
+        load = session.device_load
+        words = load_words(load)
+        if words != self._load_words:
+            self._load_words = words
+            self._loaded(load)
 
     def make_update(
         self,

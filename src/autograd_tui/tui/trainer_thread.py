@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from autograd_tui.core.command import Commands
+from autograd_tui.core.device_load import DeviceLoad
 from autograd_tui.core.loss_surface import LossSurface
 from autograd_tui.core.picture import Picture
 from autograd_tui.core.run_observer import Progress
@@ -19,6 +20,7 @@ from autograd_tui.tui.trainer_status import Status, StatusPublisher, Update, pro
 
 GRACE_SECONDS = 0.5  # that a running phase has to end in when the program does
 IMPORT_SECONDS = 5.0  # the same of an import, which does end
+LOAD_SECONDS = 1.0  # between two looks at how much is in use of the device
 POLL_SECONDS = 0.05  # between two looks at what another program has written of the run, or says of a script
 
 
@@ -27,8 +29,9 @@ class TrainerThread(threading.Thread):
 
     A daemon: a phase that never ends must not keep the program from leaving. `opened`, `failed`, `updated`, `measured`
     with the loss around where training stands, and `pictured` with pictures of what the model has learned, are called
-    on this thread. `speed` is the most commands a second that a run does, None for as many as it can; with
-    `begins_slowly` a run without an end comes to full speed little by little.
+    on this thread, and so is `loaded` with what is in use of the device, where that has changed. `speed` is the most
+    commands a second that a run does, None for as many as it can; with `begins_slowly` a run without an end comes to
+    full speed little by little.
     """
 
     def __init__(
@@ -40,6 +43,7 @@ class TrainerThread(threading.Thread):
         opened: Callable[[SessionInfo, Update], None],
         failed: Callable[[BaseException], None],
         updated: Callable[[Update], None],
+        loaded: Callable[[DeviceLoad | None], None],
         measured: Callable[[LossSurface | None], None],
         pictured: Callable[[tuple[Picture, ...]], None],
         can: Capabilities = LIVE,
@@ -56,7 +60,7 @@ class TrainerThread(threading.Thread):
         self._can = can  # as long as there is no session
         self.requests = RequestQueue()
         busy = f"{title} runs, and has not trained yet" if can.script else f"loading PyTorch and {title}"
-        self.publisher = StatusPublisher(busy, updated)
+        self.publisher = StatusPublisher(busy, updated, loaded)
         self.runner = (ReplayRunner if can.replays else SessionRunner)(
             open_session,
             self.requests,
@@ -154,11 +158,19 @@ class TrainerThread(threading.Thread):
             self._measure_surface(self.session)
             self._take_picture(self.session)
             self._import_parts(self.session)
-            seconds = None if self.can.advance and not self.can.script else POLL_SECONDS
-            request = self.requests.next(self._rest, self._begin, seconds=seconds)
-            if request is not None:
+            if (request := self._next_or_news(self.session)) is not None:
                 return request
         return None
+
+    def _next_or_news(self, session: InteractiveSession) -> Request | None:
+        """Return the next request, waiting for it; None at the end, and where the session may show something new."""
+        polls = not self.can.advance or self.can.script
+        seconds = POLL_SECONDS if polls else None if session.device_load is None else LOAD_SECONDS
+        while True:
+            self.publisher.show_load(session)
+            request = self.requests.next(self._rest, self._begin, seconds=seconds)
+            if request is not None or polls or self.requests.closed:
+                return request
 
     def _measure_surface(self, session: InteractiveSession) -> None:
         """Measure the loss around where training stands, as long as nothing waits, and tell the screen."""

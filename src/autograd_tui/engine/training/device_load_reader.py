@@ -25,6 +25,7 @@ class DeviceLoadReader:
     def __init__(self, device: torch.device) -> None:
         self._latest: DeviceLoad | None = None
         self._time = -READ_SECONDS  # of the latest reading that was begun, by `monotonic`
+        self._is_reading = False  # a card
         self._card = _card_of(device)
         self._reads_host = device.type == "cpu"
 
@@ -35,7 +36,8 @@ class DeviceLoadReader:
             self._time = monotonic()
             if self._reads_host:
                 self._latest = read_host()
-            elif self._card is not None:
+            elif self._card is not None and not self._is_reading:
+                self._is_reading = True
                 threading.Thread(target=self._read, args=(self._card,), name="device load", daemon=True).start()
         return self._latest
 
@@ -44,6 +46,8 @@ class DeviceLoadReader:
             self._latest = card.read()
         except Exception:  # whatever NVML, or the lack of it, raises: it is not shown, and not tried again
             self._latest = self._card = None
+        finally:
+            self._is_reading = False
 
 
 def read_host() -> DeviceLoad | None:

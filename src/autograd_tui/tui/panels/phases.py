@@ -132,7 +132,7 @@ def key_number(frame: Frame, phase: Phase, room: int) -> str:
 def _taken(frame: Frame) -> list[str]:
     """Return how long the phase took and what it left in memory, as far as that was measured: the longest first."""
     if not frame.seconds:
-        return []
+        return [] if frame.memory is None else [f"{size_in_words(frame.memory)} held "]
     time = f"took {duration(frame.seconds)} "
     return [*([] if frame.memory is None else [f"{time.rstrip()}, {size_in_words(frame.memory)} held "]), time]
 

@@ -28,11 +28,13 @@ CONSOLE_ROWS = 3
 class StatusPanel(Panel):
     """One row; before the session is open it says what is being opened."""
 
-    DRAWN_FROM = ("frame", "about", "newest", "unkept")
+    DRAWN_FROM = ("frame", "about", "newest", "unkept", "load")
 
     def draw(self, frame: Frame, width: int, height: int) -> list[Line]:
-        newest, unkept = self.view.newest, self.view.unkept
-        return [status_line(frame, self.about, newest, width, unkept=unkept)] if self.about else []
+        view = self.view
+        if self.about is None:
+            return []
+        return [status_line(frame, self.about, view.newest, width, unkept=view.unkept, load=view.load)]
 
     def cover(self, hidden: HiddenResults, width: int, height: int) -> list[Line]:
         """Draw the row as it is: it holds no results."""
