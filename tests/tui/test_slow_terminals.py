@@ -53,6 +53,21 @@ async def test_after_a_frame_of_many_bytes_a_run_draws_none_for_a_while(monkeypa
         assert shown.app.main.view.frame is shown.session.frame
 
 
+async def test_a_run_at_full_speed_is_drawn_no_more_often_than_drawing_may_hold_it_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(session_screen, "MAX_PAUSE", 1000.0)
+    async with screen(lr=SLOW) as shown:
+        await shown.pilot.press("r")
+        before = await run_on(shown)
+        await shown.until(lambda: bool((frame := shown.app.main.view.frame) and frame.index > before))
+        monkeypatch.setattr(session_screen, "MAX_DRAW_SHARE", 1e-6)
+        before = await run_on(shown)
+        assert await run_on(shown) == before
+        await shown.press("space")
+        assert shown.app.main.view.frame is shown.session.frame
+
+
 def test_the_writes_that_a_terminal_has_taken_are_counted_when_they_are_flushed() -> None:
     driver = pytest.importorskip("autograd_tui.tui.terminal_driver", exc_type=ImportError)
     written = io.StringIO()

@@ -156,6 +156,7 @@ class MainScreen(SessionScreen):
     def set_speed(self, speed: float | None) -> None:
         """Have runs do so many commands a second, None for as many as they can, and say so."""
         self.trainer.set_speed(speed)
+        self.draw_next_at_once()
         running = self.trainer.status.run is not None
         self.say(None if running else Note(f"r runs at {speed_in_words(speed)}"))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from time import monotonic
+from time import monotonic, thread_time
 
 from textual import events
 from textual.message import Message
@@ -28,6 +28,7 @@ from autograd_tui.tui.trainer_status import Update
 from autograd_tui.tui.trainer_thread import TrainerThread
 
 MAX_BYTES_PER_SECOND = 7_000  # that frames of a run may cost, so that it can be watched over a slow line
+MAX_DRAW_SHARE = 0.025  # of a run's time that drawing may cost, for which the run holds still: both are Python
 MAX_PAUSE = 1.0  # seconds between two frames, whatever they cost
 CATCH_UP_SECONDS = 0.05  # between two looks at a terminal that is behind
 MAX_PRINTED_LINES = 200  # of what a model prints, on the screen
@@ -58,7 +59,8 @@ class SessionScreen(SizedScreen, CachedRows):
         self._clock: Timer | None = None
         self._frame_of_surface: int | None = None  # of the one that was asked for last, once it is measured
         self._reads_output = False  # in a moment
-        self._drawn_of_run = (-MAX_PAUSE, 0)  # when a frame of a run was drawn last, and the bytes sent before it
+        # When a frame of a run was drawn last, and before it the bytes sent, and the seconds of work on this thread.
+        self._drawn_of_run = (-MAX_PAUSE, 0, 0.0)
         self._next_of_run: Timer | None = None  # draws the next one, where that has to wait
         self._waiting_update: Update | None = None  # that it will show, the newest
 
@@ -150,17 +152,24 @@ class SessionScreen(SizedScreen, CachedRows):
         """Return whether the next frame of a run has to wait; it will be drawn then, and those in between never."""
         app = self.app
         assert isinstance(app, ReadableApp)
-        drawn, sent = self._drawn_of_run
-        seconds = 0.0
-        if self.trainer.speed is None:
-            seconds = drawn + min((app.bytes_sent - sent) / MAX_BYTES_PER_SECOND, MAX_PAUSE) - monotonic()
+        drawn, sent, worked = self._drawn_of_run
+        seconds, status = 0.0, self.trainer.status
+        if status.speed is None:
+            pause = (app.bytes_sent - sent) / MAX_BYTES_PER_SECOND
+            if status.pace is None:  # else the run waits by itself
+                pause = max(pause, (thread_time() - worked) / MAX_DRAW_SHARE)
+            seconds = drawn + min(pause, MAX_PAUSE) - monotonic()
         if app.terminal_is_behind:
             seconds = max(seconds, CATCH_UP_SECONDS)
         if seconds <= 0:
-            self._drawn_of_run = monotonic(), app.bytes_sent
+            self._drawn_of_run = monotonic(), app.bytes_sent, thread_time()
         elif self._next_of_run is None:
             self._next_of_run = self.set_timer(seconds, self._draw_next_of_run)
         return seconds > 0
+
+    def draw_next_at_once(self) -> None:
+        """Have the next frame of a run wait for nothing but the terminal, since its words have changed."""
+        self._drawn_of_run = (-MAX_PAUSE, 0, 0.0)
 
     def _draw_next_of_run(self) -> None:
         self._next_of_run = None

@@ -93,9 +93,10 @@ class TrainingLoop:
         state.end_zero_grad()
 
     def iterations(self, watch: PhaseWatch | None = None) -> Iterator[Tensor]:
-        """Run the four phases again and again, and yield each iteration's loss, detached; `watch` looks at the phases.
+        """Run the four phases again and again, and yield each iteration's loss; `watch` looks at the phases.
 
-        Nothing is kept to undo a phase that raises: whoever runs them must be able to return to where they began.
+        A loss has its graph, freed by its backward: who keeps losses must detach them. Nothing is kept to undo a phase
+        that raises: whoever runs them must be able to return to where they began.
         """
         state, last_batch = self.state, None
         optimizer, scheduler, parts, model = state.optimizer, state.scheduler, state.parts, state.model
@@ -116,12 +117,11 @@ class TrainingLoop:
                 count()
                 if watch is not None:
                     watch.after_backward()
-                loss = loss.detach()
                 optimizer.step()
                 if watch is not None:
                     watch.after_step()
                 if scheduler is not None:
-                    scheduler.step(loss)
+                    scheduler.step(loss.detach())
                 optimizer.zero_grad()
                 process.check()
                 yield loss

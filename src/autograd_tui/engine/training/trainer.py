@@ -56,15 +56,15 @@ class _Way:
         self._follows = ordinary and sum(each.numel() for each in self._params) == 2
         self._points: list[tuple[int, Tensor]] = []  # after how many iterations, and both values, on their device
         self._stride = 1
+        self.next_turn = 1 if self._follows else 0  # after how many iterations `note` is to be called; 0: never
 
     def note(self, done: int) -> None:
-        """Note the values after so many iterations, if it is their turn."""
-        if not self._follows or not self._has_turn(done):
-            return
+        """Note the values after so many iterations, when it is their turn."""
         self._points.append((done, self._now()))
         if len(self._points) > MAX_WAY_POINTS:  # every second goes
             self._stride *= 2
             self._points = [point for point in self._points if self._has_turn(point[0])]
+        self.next_turn = done + 1 if done < FIRST_WAY_POINTS else (done // self._stride + 1) * self._stride
 
     def _now(self) -> Tensor:
         return torch.cat([each.detach().reshape(-1) for each in self._params])
@@ -202,7 +202,9 @@ class Trainer:
         iteration's frames show of an earlier one is not true: only its last frame is. Where an iteration raises, the
         state is of no use any more.
         """
-        losses: list[Tensor] = []
+        on_host = self.state.device.type == "cpu"  # where reading a loss waits for nothing
+        values, losses = array("d"), list[Tensor]()  # the losses there, or on an accelerator the tensors
+        done = 0
         rates: list[tuple[int, float]] = []
         import_compiler()
         raised, all_rates = None, self._reader.learning_rates()
@@ -211,12 +213,18 @@ class Trainer:
         with self.state.global_state:
             try:
                 for loss in self._loop.iterations(watch):
-                    losses.append(loss)
-                    way.note(len(losses))
+                    if on_host:
+                        values.append(loss.item())
+                    else:
+                        losses.append(loss.detach())
+                    done += 1
+                    if done == way.next_turn:
+                        way.note(done)
                     if self.state.scheduler is not None and all_rates != (all_rates := self._reader.learning_rates()):
-                        rates.append((len(losses), all_rates[0]))
-                    if not goes_on(len(losses), loss):
+                        rates.append((done, all_rates[0]))
+                    if not goes_on(done, loss):
                         break
+                    del loss  # or its graph would live on through the next iteration
                 self.state.check_parameters()
                 self.state.check_buffers()
                 self.state.check_optimizer()
@@ -226,8 +234,8 @@ class Trainer:
                 raised = error
                 let_go_of_tensors(error)
             else:
-                self.frame = self._frame_after(len(losses))
-        return FreeRunResult(_as_doubles(losses), tuple(rates), way.points(len(losses)), raised)
+                self.frame = self._frame_after(done)
+        return FreeRunResult(values or _as_doubles(losses), tuple(rates), way.points(done), raised)
 
     def _frame_after(self, iterations: int) -> Frame:
         """Return the frame after so many iterations, with all that the frames of the next iteration build upon."""
