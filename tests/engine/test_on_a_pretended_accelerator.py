@@ -15,6 +15,8 @@ from autograd_tui.core.command import Phase
 
 SUPPORT = Path(__file__).parents[1] / "support"
 SCENARIOS = ("linear", "network")
+ALL_SCENARIOS = (*SCENARIOS, "resnet18")
+ADDED_LAUNCHES = {"f": 10, "b": 6, "s": 8, "z": 0}  # at most, beside the plain loop's, however many tensors there are
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +27,7 @@ def found() -> dict[str, Any]:
         env=os.environ | {"PYTHONPATH": os.pathsep.join([str(SUPPORT), *sys.path])},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         check=False,
     )
     assert run.returncode == 0, run.stderr[-2000:]
@@ -33,23 +35,23 @@ def found() -> dict[str, Any]:
     return results
 
 
-@pytest.mark.parametrize("name", SCENARIOS)
+@pytest.mark.parametrize("name", ALL_SCENARIOS)
 def test_stepped_recorded_and_free_runs_end_in_the_bits_of_the_plain_loop(found: dict[str, Any], name: str) -> None:
     assert found[f"equal_to_the_plain_loop {name}"] == []
 
 
-@pytest.mark.parametrize("name", SCENARIOS)
+@pytest.mark.parametrize("name", ALL_SCENARIOS)
 def test_a_way_back_and_on_again_ends_in_the_same_bits(found: dict[str, Any], name: str) -> None:
     assert found[f"rewound {name}"] == []
 
 
-@pytest.mark.parametrize("name", SCENARIOS)
+@pytest.mark.parametrize("name", ALL_SCENARIOS)
 def test_a_stepped_phase_waits_for_the_device_once(found: dict[str, Any], name: str) -> None:
     counts = {command: sum(found[f"readbacks {name}"][command].values()) for command in "fbsz"}
     assert counts == {"f": 1, "b": 1, "s": 1, "z": 0}
 
 
-@pytest.mark.parametrize("name", SCENARIOS)
+@pytest.mark.parametrize("name", ALL_SCENARIOS)
 def test_a_recorded_phase_waits_for_the_device_twice_at_most(found: dict[str, Any], name: str) -> None:
     places = found[f"readbacks {name}"]
     counts = {letter: sum(places[f"i:{letter}"].values()) for letter in "fbsz"}
@@ -71,7 +73,7 @@ def test_it_is_said_where_a_tensor_was_changed_before_it_was_measured_to_the_end
     assert next(each for each in there if each not in here).startswith("A tensor was changed in place before it")
 
 
-@pytest.mark.parametrize("name", SCENARIOS)
+@pytest.mark.parametrize("name", ALL_SCENARIOS)
 def test_a_checkpoint_stays_on_the_device_and_is_taken_and_restored_in_a_few_calls(
     found: dict[str, Any], name: str
 ) -> None:
@@ -90,6 +92,18 @@ def test_a_phase_that_runs_out_of_memory_leaves_all_as_it_was_and_holds_nothing(
     found: dict[str, Any], name: str
 ) -> None:
     assert found[f"out_of_memory {name}"] == ["fb", []]
+
+
+@pytest.mark.parametrize("name", ["network", "resnet18"])
+def test_a_stepped_phase_launches_a_few_operations_more_than_the_plain_loop(found: dict[str, Any], name: str) -> None:
+    added = found[f"added_launches {name}"]
+    assert added.keys() == ADDED_LAUNCHES.keys()
+    assert all(added[letter] <= most for letter, most in ADDED_LAUNCHES.items()), added
+
+
+def test_a_watched_free_run_waits_for_the_device_at_its_frames_alone(found: dict[str, Any]) -> None:
+    some, more = found["readbacks_of_a_watched_run network"]
+    assert some == more
 
 
 def test_a_watched_run_is_held_at_the_frame_at_which_it_is_held_on_the_cpu(found: dict[str, Any]) -> None:

@@ -73,6 +73,8 @@ def register() -> None:
         "_local_scalar_dense": _local_scalar_dense,
         "_foreach_copy_": lambda *args, **kwargs: _run(_aten._foreach_copy_.default, *args, **kwargs),
         "_foreach_norm.Scalar": lambda *args, **kwargs: _run(_aten._foreach_norm.Scalar, *args, **kwargs),
+        "convolution_overrideable": lambda *args: _run(_aten.convolution.default, *args),
+        "convolution_backward_overrideable": _convolution_backward,
         "set_.source_Storage_storage_offset": _view_kernel("set_.source_Storage_storage_offset"),
         **{each: _view_kernel(each) for each in ("as_strided", "view", "_reshape_alias", "unfold", "view.dtype")},
     }.items():
@@ -215,6 +217,10 @@ def _copy_from(source: Tensor, target: Tensor, non_blocking: bool = False) -> Te
 def _local_scalar_dense(tensor: Tensor) -> Any:
     _note_readback()
     return _host_view(tensor).item()
+
+
+def _convolution_backward(grad: Tensor, x: Tensor, weight: Tensor, *options: Any) -> Any:
+    return _run(_aten.convolution_backward.default, grad, x, weight, None, *options)
 
 
 def _view_kernel(name: str) -> Any:

@@ -83,8 +83,15 @@ def _spoiled(*, unseen: bool) -> Scenario:
 
 
 def opened(name: str, device: str = NAME) -> Session:
-    """Open "linear" or "network" on a device."""
+    """Open "linear", "network" or a resnet18 of two small images on a device."""
+    if name == "resnet18":
+        return open_session(name, device=device, image_size=32, batch_size=2)
     return open_session(Scenario("network", _network) if name == "network" else name, device=device)
+
+
+def iterations(name: str) -> int:
+    """Return how many iterations a scenario is run for."""
+    return 2 if name == "resnet18" else ITERATIONS
 
 
 def on_host(session: Session) -> dict[str, Tensor]:
@@ -105,7 +112,7 @@ def plain_tensors(name: str) -> dict[str, Tensor]:
     session = opened(name)
     state = state_of(session)
     with state.global_state:
-        for _ in range(ITERATIONS):
+        for _ in range(iterations(name)):
             x, y = state.parts.batch(0)
             assert state.parts.loss is not None
             state.parts.loss(state.model(x.to(NAME)), y.to(NAME)).backward()
@@ -118,10 +125,10 @@ def equal_to_the_plain_loop(name: str) -> list[str]:
     """Return which tensors of a stepped, a free and a recorded run differ from the plain loop's."""
     wanted = plain_tensors(name)
     stepped, recorded, free = opened(name), opened(name), opened(name)
-    list(stepped.run_all(f"fbsz*{ITERATIONS}"))
-    for letter in "fbsz" * ITERATIONS:
+    list(stepped.run_all(f"fbsz*{iterations(name)}"))
+    for letter in "fbsz" * iterations(name):
         recorded.run(f"i:{letter}")
-    for _ in free.run_free(free.end_of(ITERATIONS), lambda: False):
+    for _ in free.run_free(free.end_of(iterations(name)), lambda: False):
         pass
     sessions = {"stepped": stepped, "recorded": recorded, "free": free}
     return [f"{how} {each}" for how, session in sessions.items() for each in differing(wanted, on_host(session))]
@@ -130,7 +137,7 @@ def equal_to_the_plain_loop(name: str) -> list[str]:
 def rewound(name: str) -> list[str]:
     """Go back to several frames and on again; return what is not as it was."""
     session = opened(name)
-    frames = {frame.index: frame for frame in session.run_all(f"fbsz*{ITERATIONS}")}
+    frames = {frame.index: frame for frame in session.run_all(f"fbsz*{iterations(name)}")}
     end, wanted = session.frame.index, on_host(session)
     wrong = []
     for index in (1, 2, 6, 0, end - 3):
@@ -174,6 +181,48 @@ def not_finite(*, unseen: bool = False, held_bytes: int = measurement_batch.MAX_
                 counts = [(each.nonfinite, each.stats.norm, each.stats.min, each.stats.max) for each in values]
                 told[-1].append(f"{op.name} {counts} {op.not_finite}")
     return told
+
+
+def added_launches(name: str) -> dict[str, int]:
+    """Return how many more operations a command launches than the plain loop's phase, once all has been looked at."""
+    session = opened(name)
+    list(session.run_all("fbsz*3"))
+    stepped = {}
+    for letter in "fbsz":
+        with counted_launches() as calls:
+            session.run(letter)
+        stepped[letter] = sum(calls.values())
+    state = state_of(session)
+    x, y = (each.to(NAME) for each in state.parts.batch(0))
+    loss: Any = None
+
+    def forward() -> None:
+        nonlocal loss
+        assert state.parts.loss is not None
+        loss = state.parts.loss(state.model(x), y)
+
+    plain = {"f": forward, "b": lambda: loss.backward(), "s": state.optimizer.step, "z": state.optimizer.zero_grad}
+    added = {}
+    with state.global_state:
+        for letter, phase in plain.items():
+            with counted_launches() as calls:
+                phase()
+            added[letter] = stepped[letter] - sum(calls.values())
+    return added
+
+
+def readbacks_of_a_watched_run(name: str) -> list[int]:
+    """Return how often free runs of some and of more iterations wait for the device while a watchpoint is armed."""
+    counts = []
+    for times in (6, 30):
+        session = opened(name)
+        list(session.run_all("fbsz*3"))
+        session.arm("nonfinite")
+        with counted() as places:
+            for _ in session.run_free(session.end_of(times), lambda: False, every=10):
+                pass
+        counts.append(sum(places.values()))
+    return counts
 
 
 def watched(name: str) -> list[int]:
@@ -235,7 +284,7 @@ def checkpoints(name: str) -> dict[str, Any]:
 def out_of_memory(name: str) -> list[Any]:
     """Run out of memory in forward and backward; return which raised, and what is not as it should be."""
     wanted, session = plain_tensors(name), opened(name)
-    list(session.run_all(f"fbsz*{ITERATIONS - 1}"))
+    list(session.run_all(f"fbsz*{iterations(name) - 1}"))
     start, wrong, raised = session.frame.index, [], ""
     for letter in "fb":
         gc.collect()
@@ -269,6 +318,11 @@ def main() -> None:
         for check in (equal_to_the_plain_loop, rewound, readbacks, memory_and_device, checkpoints, out_of_memory)
         for name in ("linear", "network")
     }
+    for check in (equal_to_the_plain_loop, rewound, readbacks, checkpoints):
+        results[f"{check.__name__} resnet18"] = check("resnet18")
+    for name in ("network", "resnet18"):
+        results[f"added_launches {name}"] = added_launches(name)
+    results["readbacks_of_a_watched_run network"] = readbacks_of_a_watched_run("network")
     results["launches of a table"] = [launches_of_a_table(count) for count in (2, 12)]
     results["watched linear"] = watched("linear")
     results["not finite"] = not_finite()
