@@ -6,6 +6,7 @@ import gc
 import json
 import math
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -201,7 +202,12 @@ def added_launches(name: str) -> dict[str, int]:
         assert state.parts.loss is not None
         loss = state.parts.loss(state.model(x), y)
 
-    plain = {"f": forward, "b": lambda: loss.backward(), "s": state.optimizer.step, "z": state.optimizer.zero_grad}
+    plain: dict[str, Callable[[], Any]] = {
+        "f": forward,
+        "b": lambda: loss.backward(),
+        "s": state.optimizer.step,
+        "z": state.optimizer.zero_grad,
+    }
     added = {}
     with state.global_state:
         for letter, phase in plain.items():
