@@ -136,21 +136,19 @@ class SavedTensors:
         """Read what `nodes` have saved; `own_tensors`: those of the operation, mostly the ones that are saved."""
         if torch._C._autograd._top_saved_tensors_default_hooks(True) is not None:
             return
-        with torch.no_grad():
-            for node in nodes:
-                if isinstance(node, torch._C._FunctionBase):
-                    continue  # a custom Function's
-                try:
-                    saved = [
-                        SavedTensor(node, name, self._record(tensor, own_tensors), storage_address(tensor))
-                        for name in self._names(node)
-                        for tensor in _tensors(node, name)
-                    ]
-                except RuntimeError:  # freed by a backward, or changed in place: of an older graph
-                    continue
-                self.by_node[node] = saved
-                for each in saved:
-                    self._by_storage.setdefault(each.storage, []).append(each)
+        for node in nodes:
+            if isinstance(node, torch._C._FunctionBase):
+                continue  # a custom Function's
+            try:
+                saved = [
+                    SavedTensor(node, name, self._record(tensor, own_tensors), storage_address(tensor))
+                    for name, tensor in self._tensors(node)
+                ]
+            except RuntimeError:  # freed by a backward, or changed in place: of an older graph
+                continue
+            self.by_node[node] = saved
+            for each in saved:
+                self._by_storage.setdefault(each.storage, []).append(each)
 
     def note_changes(self, tensors: Iterable[Tensor], operation: int) -> None:
         """Note in `changed_by` what an operation has changed in place, be it through a view."""
@@ -159,16 +157,38 @@ class SavedTensors:
                 if saved.version is not None and operation not in saved.changed_by:
                     saved.changed_by.append(operation)
 
-    def _names(self, node: GraphNode) -> list[str]:
+    def _tensors(self, node: GraphNode) -> list[tuple[str, Tensor]]:
+        """Return a node's saved tensors, each with its attribute; an attribute that holds others is not asked again.
+
+        Raises RuntimeError for what has been freed or changed in place since.
+        """
         kind = type(node)
-        if kind not in self._attributes:
-            self._attributes[kind] = [name for name in dir(kind) if name.startswith(_SAVED_PREFIX)]
-        return self._attributes[kind]
+        names = self._attributes.get(kind)
+        if names is None:
+            names = self._attributes[kind] = [name for name in dir(kind) if name.startswith(_SAVED_PREFIX)]
+        tensors: list[tuple[str, Tensor]] = []
+        others: list[str] = []
+        for name in names:
+            value = getattr(node, name)
+            if isinstance(value, Tensor):
+                tensors.append((name, value))
+            elif isinstance(value, (tuple, list)):
+                tensors += [(name, each) for each in value if isinstance(each, Tensor)]
+            elif value is not None:
+                others.append(name)
+        if others:
+            self._attributes[kind] = [name for name in names if name not in others]
+        return tensors
 
     def _record(self, tensor: Tensor, own_tensors: Sequence[tuple[Tensor, TensorRecord]]) -> TensorRecord:
         version = version_of(tensor)
-        alike = (record for own, record in own_tensors if record.version == version and _is_same(own, tensor))
-        return next(alike, None) or self._registry.record(tensor)
+        for own, record in own_tensors:
+            if own is tensor and record.version == version:
+                return record
+        for own, record in own_tensors:
+            if record.version == version and _is_same(own, tensor):
+                return record
+        return self._registry.record(tensor)
 
 
 def has_packed(node: GraphNode) -> bool:
@@ -181,13 +201,6 @@ def has_packed(node: GraphNode) -> bool:
 
 def _is_same(own: Tensor, saved: Tensor) -> bool:
     """Return whether a saved tensor is one of the operation's own, of which torch may return a new view."""
-    if own is saved or own.layout is not torch.strided or saved.layout is not torch.strided:
-        return own is saved
-    return own.shape == saved.shape and own.stride() == saved.stride() and own.data_ptr() == saved.data_ptr()
-
-
-def _tensors(node: GraphNode, name: str) -> list[Tensor]:
-    """Return the tensors of one attribute; raises RuntimeError for what has been freed or changed in place since."""
-    value: Any = getattr(node, name)
-    values = value if isinstance(value, (tuple, list)) else [value]
-    return [each for each in values if isinstance(each, Tensor)]
+    if own.layout is not torch.strided or saved.layout is not torch.strided:
+        return False
+    return own.data_ptr() == saved.data_ptr() and own.shape == saved.shape and own.stride() == saved.stride()

@@ -90,7 +90,7 @@ class CallArguments:
             if isinstance(value, Tensor):
                 tensors.append((role, value))
                 continue
-            tensors_inside = list(tensors_in(value))
+            tensors_inside = list(tensors_in(value)) if isinstance(value, (tuple, list, dict)) else []
             tensors += [(role, each) for each in tensors_inside]
             if not tensors_inside and value is not None:
                 settings.append((role, _written(value)))
@@ -120,13 +120,16 @@ def _schema(name: str) -> tuple[str, ...]:
 
 
 def _written(value: Any) -> str:
-    if type(value) in (bool, int, float):
-        return repr(value)
+    if type(value) in (bool, int, float) or (type(value) is tuple and all(type(each) is int for each in value)):
+        return _shortened(repr(value))
     try:
         text = repr(value).replace("torch.", "")
     except Exception as error:
         return f"(cannot be shown: {type(error).__name__})"
-    text = " ".join(text.split())
+    return _shortened(" ".join(text.split()))
+
+
+def _shortened(text: str) -> str:
     return text if len(text) <= MAX_SETTING_LENGTH else text[: MAX_SETTING_LENGTH - 1] + "…"
 
 
@@ -135,6 +138,7 @@ class CallSites:
 
     def __init__(self) -> None:
         self._sources: dict[tuple[str, int], Source] = {}
+        self._is_source: dict[str, bool | None] = {}  # whether a file may be shown; None of ours
 
     def source_of(self, frame: FrameType | None) -> Source | None:
         """Return the innermost line of a scenario, a model or a library but PyTorch; None where ours comes first.
@@ -143,12 +147,17 @@ class CallSites:
         """
         while frame is not None:
             file = frame.f_code.co_filename
-            if is_ours(file):
+            is_source = self._is_source[file] if file in self._is_source else self._look_up(file)
+            if is_source is None:
                 return None
-            if is_nameable(file):
+            if is_source:
                 return self._read(file, frame.f_lineno)
             frame = frame.f_back
         return None
+
+    def _look_up(self, file: str) -> bool | None:
+        found = self._is_source[file] = None if is_ours(file) else is_nameable(file)
+        return found
 
     def _read(self, file: str, line: int) -> Source:
         if (file, line) not in self._sources:

@@ -24,7 +24,6 @@ from autograd_tui.engine.tracing.autograd_graph import (
     SavedTensors,
     is_leaf,
     node_name,
-    root_node,
 )
 from autograd_tui.engine.tracing.call_description import CallArguments, CallSites, call_name, is_transformed, may_write
 from autograd_tui.engine.tracing.measurement_batch import MeasurementBatch
@@ -74,7 +73,7 @@ def module_names(model: nn.Module) -> dict[int, str]:
 _RUNNING = ("running_mean", "running_var")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class BegunCall:
     """What was known of a call before it ran."""
 
@@ -209,7 +208,7 @@ class ForwardTracer(TorchFunctionMode):
     def end_call(self, begun: BegunCall, result: Any, frame: FrameType | None) -> None:
         """Record a call that has returned; `frame`: where it was made."""
         tensors = [tensor for _, tensor in begun.arguments]
-        outputs = list(tensors_in(result))
+        outputs = [result] if isinstance(result, Tensor) else list(tensors_in(result))
         unchanged = zip(tensors, begun.versions, strict=True)
         changed = [tensor for tensor, version in unchanged if version_of(tensor) != version]
         new = [tensor for tensor in outputs if all(tensor is not one for one in tensors)]
@@ -260,7 +259,7 @@ class ForwardTracer(TorchFunctionMode):
 
         It was made before the line that runs now, and which line that was is not known.
         """
-        node = root_node(tensor) if tensor.grad_fn is not None else None
+        node = tensor.grad_fn
         if node is None or node in self.owner:
             return
         call = TracedCall(re.sub(r"Backward\d*$", "", node_name(node)), self.modules.path, None, opaque=True)

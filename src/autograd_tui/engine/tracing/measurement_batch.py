@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from array import array
+from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import Any
 
 from torch import Tensor
@@ -31,6 +33,7 @@ from autograd_tui.engine.training.tensor_properties import (
 )
 
 MAX_PLANS = 1024  # that are kept: a model may run on ever new shapes
+MAX_READ_PLANS = 4  # a forward's and a backward's, with room for a last batch of another size
 MAX_HELD_BYTES = 1 << 28  # of an accelerator's memory, in large tensors whose norms have not been read yet
 
 LOST_TENSORS = (
@@ -45,6 +48,9 @@ class MeasuringPlan:
 
     kind: TensorKind
     sample_indices: Tensor | None  # (1 + SAMPLE_SIZE,), of a tensor too large to be copied whole; slow to draw anew
+    on_host: bool
+    is_strided: bool  # and measurable
+    nbytes: int  # of the values of a strided tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +58,7 @@ class MeasuringPlans:
     """The plans for all kinds of tensors so far; looking one up is quick, since every tensor of every phase does."""
 
     plans: dict[object, MeasuringPlan] = field(default_factory=dict)  # by `kind_key`
+    _read_plans: deque[tuple[list[TensorKind], ReadPlan]] = field(default_factory=lambda: deque(maxlen=MAX_READ_PLANS))
 
     def of(self, tensor: Tensor) -> MeasuringPlan:
         key = kind_key(tensor)
@@ -62,8 +69,19 @@ class MeasuringPlans:
         if len(self.plans) >= MAX_PLANS:
             self.plans.clear()
         kind = TensorKind.of(tensor)
-        large = kind.measurable and not kind.sparse and kind.size > SAMPLE_SIZE
-        self.plans[key] = plan = MeasuringPlan(kind, draw_sample_indices(kind.reals, kind.device) if large else None)
+        strided = kind.measurable and not kind.sparse
+        indices = draw_sample_indices(kind.reals, kind.device) if strided and kind.size > SAMPLE_SIZE else None
+        nbytes = kind.size * tensor.element_size() if strided else 0
+        self.plans[key] = plan = MeasuringPlan(kind, indices, kind.device.type == "cpu", strided, nbytes)
+        return plan
+
+    def read_plan(self, kinds: list[TensorKind]) -> ReadPlan:
+        """Return how results of these kinds are read: most phases have those of an earlier one."""
+        for known, plan in self._read_plans:
+            if known == kinds:
+                return plan
+        plan = ReadPlan([""] * len(kinds), kinds)
+        self._read_plans.appendleft((kinds, plan))
         return plan
 
 
@@ -113,6 +131,7 @@ class MeasurementBatch:
         self._has_lost_tensors = False  # whether some were changed in place before they could be measured again
         self._plans = MeasuringPlans() if plans is None else plans
         self._kinds: list[TensorKind] = []
+        self._is_on_host = True  # whether all that is measured is
         self._results: list[list[Tensor]] = []
         self._scalars: list[Tensor] = []
         self._to_remeasure: dict[int, Tensor | None] = {}  # copies, by number; None where it was lost
@@ -129,28 +148,30 @@ class MeasurementBatch:
         One whose memory was given back has no numbers: PyTorch would end the program where they are read.
         """
         plan, number = self._plans.of(tensor), len(self._kinds)
-        if plan.kind.measurable and not in_memory(tensor):
+        if plan.is_strided and not _is_in_memory(tensor, plan.nbytes):
             self._kinds.append(replace(plan.kind, measurable=False))
             self._results.append([])
             return number
-        plain = tensor.detach()
         self._kinds.append(plan.kind)
+        self._is_on_host = self._is_on_host and plan.on_host
+        plain = tensor.detach()
         if plan.sample_indices is not None:
             results = launch_large(plain, plan.sample_indices)
             self._results.append(results)
-            if plan.kind.device.type == "cpu":
+            if plan.on_host:
                 self._check_norm(number, math.hypot(*results[0].tolist()), plain)
             else:
                 held = self._held[number] = VersionedTensor(plain)
                 self._hold(held, plain)
-        elif plan.kind.measurable:
-            self._results.append([launch_sparse(plain) if plan.kind.sparse else plain.clone()])
+        elif plan.is_strided:
+            self._results.append([plain.clone()])
         else:
-            self._results.append([])
+            self._results.append([launch_sparse(plain)] if plan.kind.measurable else [])
         return number
 
     def measure_scalar(self, number: Tensor) -> int:
         """Start reading a tensor of one element; return the number that `scalar` takes."""
+        self._is_on_host = self._is_on_host and number.is_cpu
         self._scalars.append(number.detach().reshape(()).clone())
         return len(self._scalars) - 1
 
@@ -195,12 +216,15 @@ class MeasurementBatch:
 
     def read(self) -> None:
         """Bring all results to the host and fill `table`; values are kept where one is not finite."""
-        on_host = iter(to_host([*(result for results in self._results for result in results), *self._scalars]))
-        self._results = [[next(on_host) for _ in results] for results in self._results]
-        self._scalar_values = [float(each) for each in on_host]
+        if not self._is_on_host:
+            on_host = iter(to_host([*chain.from_iterable(self._results), *self._scalars]))
+            self._results = [[next(on_host) for _ in results] for results in self._results]
+            self._scalars = list(on_host)
+        self._scalar_values = [float(each) for each in self._scalars]
         self._let_go([self._results[number][0] for number in self._held])
-        plan = ReadPlan([""] * len(self._kinds), self._kinds)
+        plan = self._plans.read_plan(self._kinds)
         self.table = StatsTable(plan.layout, plan.numbers(plan.in_launch_order(self._results)))
+        plan.forget()
         self._remeasure()
         if not any(self.table.numbers[NONFINITE_COLUMN::ROW_WIDTH]):
             self.drop_values()
@@ -290,3 +314,10 @@ class MeasurementBatch:
         else:
             self.table.numbers[start + NONFINITE_COLUMN] = 1
         self._has_lost_tensors = True
+
+
+def _is_in_memory(tensor: Tensor, nbytes: int) -> bool:
+    """Return what `in_memory` does of a strided tensor whose values take so many bytes, sooner in the usual case."""
+    if type(tensor) is Tensor and not tensor.storage_offset() and tensor.untyped_storage().nbytes() >= nbytes:
+        return True
+    return in_memory(tensor)

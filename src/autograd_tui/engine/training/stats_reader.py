@@ -134,6 +134,10 @@ class ReadPlan:
         self._scale = np.array([kinds[row].reals / SAMPLE_SIZE for row in self._large])
         compared = {*self._small, *self._large}
         self._unmeasured = [row for row, kind in enumerate(kinds) if row not in compared and kind.size]
+        self.forget()
+
+    def forget(self) -> None:
+        """Let go of the values that were read last."""
         self.latest: tuple[Doubles, Doubles] = (
             np.zeros(0),
             np.zeros((0, SAMPLE_SIZE)),
