@@ -63,8 +63,10 @@ def test_forty_keys_typed_at_once_are_forty_commands_in_order(scenario: str) -> 
 
 def test_the_screen_is_up_before_torch_is_loaded() -> None:
     with terminal(anew=True) as shown:
-        shown.wait_for("loading PyTorch")
-        assert "space next" in shown.text
+        shown.wait_for("loading PyTorch and linear")
+        shown.wait_for("space next")
+        assert "loading PyTorch and linear" in shown.text
+        assert "frame" not in shown.text
 
 
 def test_a_run_that_was_cut_off_is_named_at_the_start_and_again_on_leaving(tmp_path: Path) -> None:
@@ -158,8 +160,8 @@ def test_nothing_is_written_while_nothing_happens() -> None:
 
 @pytest.mark.parametrize("keys", some(["fbs", "fbszf:", "fbs?\x1b", "30nu", "fb\x1b[D", "fbia"], 2))
 def test_the_changes_add_up_to_what_a_repaint_shows(keys: str) -> None:
-    with terminal("linear", anew=True) as shown:
-        shown.wait_for("space next")
+    with terminal("linear", "--do", "fbsz", anew=True) as shown:
+        shown.wait_for("frame 4 of 4")
         shown.wait(lambda: not shown.read(1.0), "a quiet moment")
         shown.type(keys)
         shown.wait(lambda: not shown.read(1.0), "a quiet moment")

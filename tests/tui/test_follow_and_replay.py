@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from app_screen import Screen, running, screen
+from autograd_tui.core.capabilities import READ_ONLY, REPLAYED
 from autograd_tui.core.command import Commands, parse
-from autograd_tui.core.session_protocol import READ_ONLY, REPLAYED
 from autograd_tui.engine.open_session import open_session
 from autograd_tui.engine.session import Session
 from autograd_tui.journal.followed_session import FollowedSession
@@ -127,6 +127,7 @@ async def test_a_replay_pauses_and_goes_on_command_by_command() -> None:
     app = replay("fbsz*50", speed=0.001)
     async with app.run_test(size=(120, 40)) as pilot:
         shown = Screen(app, pilot)
+        await shown.until(lambda: app.main.trainer.session is not None)
         await shows(shown, "frame 1 of 1")
         await shown.press("space")
         await shown.until(lambda: shown.note == "a replay, 1 of 200 commands: space runs the next one, r goes on")

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from app_screen import running
+from autograd_tui.core.capabilities import SCRIPTED
 from autograd_tui.core.command import parse
 from autograd_tui.core.frame import Frame
-from autograd_tui.core.session_protocol import SCRIPTED
 from autograd_tui.core.watchpoint import FiredWatchpoint
 from autograd_tui.text.batch_table import batch_lines
 from autograd_tui.text.styled_text import plain

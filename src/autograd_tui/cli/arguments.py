@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -20,13 +21,25 @@ if TYPE_CHECKING:
 
 
 class _Parser(argparse.ArgumentParser):
+    more_help: Callable[[], str] | None = None
+
+    def format_help(self) -> str:
+        """Return the help, with what is said behind the options: it is put together when it is asked for."""
+        if self.more_help is not None:
+            self.formatter_class, self.epilog = argparse.RawDescriptionHelpFormatter, self.more_help()
+        return super().format_help()
+
     def error(self, message: str) -> NoReturn:
         raise Refused(f"{message} (--help lists all options)")
 
 
-def new_parser(command: str, description: str) -> argparse.ArgumentParser:
-    """Make a parser that refuses in a sentence."""
-    return _Parser(prog=f"autograd-tui {command}".strip(), description=description)
+def new_parser(
+    command: str, description: str, *, more_help: Callable[[], str] | None = None
+) -> argparse.ArgumentParser:
+    """Make a parser that refuses in a sentence; `more_help` is what its help says behind the options."""
+    parser = _Parser(prog=f"autograd-tui {command}".strip(), description=description)
+    parser.more_help = more_help
+    return parser
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:

@@ -7,16 +7,16 @@ import io
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from autograd_tui.cli.arguments import with_journal
 from autograd_tui.core.command import MAX_COMMANDS, Command, Commands, parse
 from autograd_tui.core.errors import Refused, UnknownCommand
 from autograd_tui.core.files import go_to, working_folder
-from autograd_tui.core.watchpoint import parse_watchpoint
 
 if TYPE_CHECKING:
+    from autograd_tui.core.watchpoint import Watchpoint
     from autograd_tui.engine.session import Session
 
 
@@ -24,7 +24,7 @@ def run_session(
     options: argparse.Namespace, open_session: Callable[[], Session], *, commands: Commands, title: str
 ) -> int:
     """Run what is asked for on a screen or without one, from where the session stands."""
-    watchpoints = [parse_watchpoint(text) for text in options.watch or ()]
+    watchpoints = _read_watchpoints(options.watch or ())
 
     def armed() -> Session:
         session = open_session()
@@ -73,7 +73,6 @@ def _run_on_screen(
     if options.do == "-":
         raise Refused("--do - needs --headless: with a screen, the keyboard gives the commands.")
     check_terminal()
-    from autograd_tui.journal.interrupted import interrupted_run
     from autograd_tui.tui.app import run_on_screen
 
     folder = working_folder()
@@ -81,11 +80,18 @@ def _run_on_screen(
     def open_one(scenario: str | None) -> Session:
         return open_session() if scenario is None else _open_another(scenario, options, folder)
 
-    greeting = interrupted_run() if len(sys.argv) == 1 else None
+    greeting = _interrupted_run() if len(sys.argv) == 1 else None
     looks = {"theme": options.theme, "ascii_only": options.ascii}
     return run_on_screen(
         open_one, commands, title=title, begins_slowly=True, greeting=greeting, exporter=export_session, **looks
     )
+
+
+def _interrupted_run() -> str | None:
+    """Return a sentence about a run that can be resumed, if there is one."""
+    from autograd_tui.journal.interrupted import interrupted_run
+
+    return interrupted_run()
 
 
 def export_session(*arguments: Any, **options: Any) -> str:
@@ -116,6 +122,15 @@ def initial_commands(options: argparse.Namespace) -> Commands:
     if len(commands) * times > MAX_COMMANDS:
         raise Refused(f"--repeat {times} asks for more than {MAX_COMMANDS:,} commands at once.")
     return commands * times
+
+
+def _read_watchpoints(texts: Sequence[str]) -> list[Watchpoint]:
+    """Read what --watch asks for, with a module that most starts go without."""
+    if not texts:
+        return []
+    from autograd_tui.core.watchpoint import parse_watchpoint
+
+    return [parse_watchpoint(text) for text in texts]
 
 
 def _read_commands(lines: Iterable[str]) -> Iterator[Command]:

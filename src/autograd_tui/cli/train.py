@@ -19,10 +19,10 @@ from autograd_tui.cli.arguments import (
 from autograd_tui.cli.running import initial_commands, run_session
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.run_config import BUILT_IN
-from autograd_tui.text.prompt.word_table import COMMANDS, Group, word_rows
 
 if TYPE_CHECKING:
     from autograd_tui.engine.session import Session
+    from autograd_tui.text.prompt.word_table import Group
 
 # What the command line hands on to `open_session`, under the same names.
 SESSION_OPTIONS: tuple[str, ...] = ("seed", "device", "threads", "optimizer", "lr", "momentum", "weight_decay", "decay")
@@ -38,17 +38,8 @@ def train(words: list[str], *, others: Iterable[str]) -> int:
 
 
 def _parser(others: Iterable[str]) -> argparse.ArgumentParser:
-    parser = new_parser("", "See training happen, one step at a time: real PyTorch, one phase a key press.")
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.epilog = f"""\
-commands, after --do, in session.run and after : on screen:
-{_word_list(*COMMANDS)}
-
-words after : on screen alone:
-{_word_list("screen")}
-
-autograd-tui {", ".join(others)}:
-what has been run before; each has a --help of its own."""
+    description = "See training happen, one step at a time: real PyTorch, one phase a key press."
+    parser = new_parser("", description, more_help=lambda: _words_and_commands(others))
     parser.add_argument("--version", action="version", version=f"autograd-tui {__version__}")
     parser.add_argument(
         "scenario",
@@ -95,8 +86,25 @@ what has been run before; each has a --help of its own."""
     return parser
 
 
+def _words_and_commands(others: Iterable[str]) -> str:
+    """Return the end of the help: the words of the prompt, and the commands with names."""
+    from autograd_tui.text.prompt.word_table import COMMANDS
+
+    return f"""\
+commands, after --do, in session.run and after : on screen:
+{_word_list(*COMMANDS)}
+
+words after : on screen alone:
+{_word_list("screen")}
+
+autograd-tui {", ".join(others)}:
+what has been run before; each has a --help of its own."""
+
+
 def _word_list(*groups: Group) -> str:
     """Return words of the prompt as argparse lists options: 80 columns, what each does from the 29th on."""
+    from autograd_tui.text.prompt.word_table import word_rows
+
     rows = word_rows(*groups)
     return "\n".join(fill(f"  {syntax:<26}{does}", 80, subsequent_indent=" " * 28) for syntax, does in rows)
 

@@ -14,6 +14,7 @@ from autograd_tui.core.errors import Refused, UnknownCommand
 from autograd_tui.core.optimizer_spec import OptimizerSpec, format_number, parse_number
 
 MAX_COMMANDS = 10**12  # that one line of words may ask for
+MAX_LINE_LENGTH = 10_000  # characters of a line that is typed
 MAX_COMMAND_LENGTH = 2000  # characters of one command's spelling
 
 

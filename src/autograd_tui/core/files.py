@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from io import BufferedReader
 from pathlib import Path
-from secrets import token_hex
 from typing import BinaryIO
 
 try:
@@ -84,7 +82,7 @@ def new_part(path: Path, mode: int = 0o666) -> tuple[Path, int]:
 
 def part_of(path: Path) -> Path:
     """Return a random name beside `path`, for what is to take its place: "run.csv.3f9a20c1.new"."""
-    return path.with_name(f"{path.name}.{token_hex(4)}.new")
+    return path.with_name(f"{path.name}.{os.urandom(4).hex()}.new")
 
 
 @contextmanager
@@ -161,6 +159,8 @@ def found_in(folders: Iterable[str | None], name: str) -> str:
 
 def file_sha256(path: str) -> str | None:
     """Return the hash of what a regular file holds; None for whatever else."""
+    import hashlib  # here, since few starts need it
+
     try:
         with open_to_read(path) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()

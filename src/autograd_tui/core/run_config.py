@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 from collections.abc import Mapping
@@ -87,6 +86,8 @@ def _written(value: Any) -> str:
 
 def sha256(scenario: str) -> str | None:
     """Return the hash of a scenario's file, "my_model.py" or "my_model.py:name"; None for one that is no file."""
+    import hashlib  # here, since few starts need it
+
     path = _file_of(scenario)
     return hashlib.sha256(read_file(path)).hexdigest() if path.suffix == ".py" and os.path.isfile(path) else None
 

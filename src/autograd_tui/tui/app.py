@@ -18,30 +18,28 @@ from typing import TYPE_CHECKING, Any
 from textual import events
 from textual._compositor import LayoutUpdate  # private, but only its type tells a whole screen from a part
 
+from autograd_tui.core.capabilities import LIVE, Capabilities
 from autograd_tui.core.command import Commands
 from autograd_tui.core.errors import Refused
-from autograd_tui.core.session_protocol import LIVE, Capabilities
 from autograd_tui.core.terminal_text import print_lines, print_traceback, say
 from autograd_tui.tui import signals
 from autograd_tui.tui.captured_output import CapturedOutput
-from autograd_tui.tui.keys import key_labelled
 from autograd_tui.tui.lent_terminal import LentTerminal
-from autograd_tui.tui.main_screen import MainScreen
-from autograd_tui.tui.panels.panel import Panel
+from autograd_tui.tui.opening_screen import OpeningScreen
 from autograd_tui.tui.preferences import THEMES, Preferences, load_preferences, preferences_file, save_preferences
-from autograd_tui.tui.rendering import SizedScreen
-from autograd_tui.tui.screen_state import Note, View
 from autograd_tui.tui.terminal import ReadableApp, Terminal, this_terminal
 from autograd_tui.tui.terminal_watchdog import TerminalWatchdog
 from autograd_tui.tui.themes import theme_named
-from autograd_tui.tui.trainer_thread import TrainerThread
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # what is here is imported behind the first paint
     from rich.console import RenderableType
     from textual.driver import Driver
     from textual.screen import Screen
 
     from autograd_tui.core.session_protocol import InteractiveSession, OpenSession
+    from autograd_tui.tui.main_screen import MainScreen
+    from autograd_tui.tui.panels.panel import Panel
+    from autograd_tui.tui.screen_state import View
     from autograd_tui.tui.terminal_driver import TerminalDriver
 
 
@@ -77,7 +75,6 @@ class AutogradApp(ReadableApp):
     """Shows one session."""
 
     TITLE = "autograd-tui"
-    CSS_PATH = "app.tcss"
     ENABLE_COMMAND_PALETTE = False  # it raises when keys come quickly; `:` does what it would do
 
     def __init__(
@@ -109,6 +106,7 @@ class AutogradApp(ReadableApp):
         """
         self.taken = 0  # keys and clicks, of those that the terminal's driver handed on
         self.keys: deque[events.Key] = deque()  # taken, and not answered yet
+        self._leaves = False  # whether the screen is being closed
         self._dropped, self._dropped_at = 0, -BURST_SECONDS  # keys of one burst, and when that was said last
         super().__init__(terminal or Terminal())
         self._preferences, self._preferences_file = preferences or Preferences(), preferences_file
@@ -117,18 +115,17 @@ class AutogradApp(ReadableApp):
         self.lent = lent or LentTerminal()
         self.lent.app = self
         self.failure: BaseException | None = None
-        make_trainer = partial(
-            TrainerThread,
-            open_session,
-            first,
-            title=title,
-            can=can,
-            speed=speed,
-            begins_slowly=begins_slowly,
-            exporter=exporter,
-        )
-        self._main = MainScreen(make_trainer, output=output or CapturedOutput(), title=title, lent=self.lent)
-        self._main.state.greeting = greeting or (LOG_SCALE if self._preferences.log_scale else None)
+        self._output, self._title, self._can = output or CapturedOutput(), title, can
+        self._greeting = greeting or (LOG_SCALE if self._preferences.log_scale else None)
+        self._trainer_arguments = (open_session, first)
+        self._trainer_options: dict[str, Any] = {
+            "title": title,
+            "can": can,
+            "speed": speed,
+            "begins_slowly": begins_slowly,
+            "exporter": exporter,
+        }
+        self._main: MainScreen | None = None
 
     def get_driver_class(self) -> type[Driver]:
         """Take Textual's own driver, but on Linux and macOS the one that takes any input."""
@@ -171,26 +168,30 @@ class AutogradApp(ReadableApp):
 
     async def _press(self, key: events.Key) -> None:
         """Put a key behind those that wait, and answer what can be answered."""
-        if monotonic() - self._dropped_at > BURST_SECONDS:
-            self._main.state.dropped_keys, self._dropped = None, 0
-        if (inside := self._main.trace_screen) and inside.gives_up(key):
-            self.keys.clear()
+        if self._main is not None:
+            if monotonic() - self._dropped_at > BURST_SECONDS:
+                self._main.state.dropped_keys, self._dropped = None, 0
+            if (inside := self._main.trace_screen) and inside.gives_up(key):
+                self.keys.clear()
         self.keys.append(key)
         await self._answer_keys()
 
     async def on_panel_keys_clicked(self, event: Panel.KeysClicked) -> None:
         """Press the key that was clicked; a word beside several keys leaves open which one is meant."""
+        from autograd_tui.tui.keys import key_labelled
+        from autograd_tui.tui.screen_state import Note
+
         if len(event.labels) == 1:
             await self._press(key_labelled(event.labels[0]))
         else:
-            self._main.say(Note(f"{', '.join(event.labels)}: click the key itself, or press it"))
+            self.main.say(Note(f"{', '.join(event.labels)}: click the key itself, or press it"))
 
     async def _answer_keys(self) -> None:
         """Answer the keys that were typed, in their order, up to one that needs what is still being recorded.
 
-        None is answered on the way out, where there are no screens any more.
+        None is answered before the main screen is there, or on the way out, where there are no screens any more.
         """
-        while self.keys and self._main.is_attached:
+        while self.keys and not self._leaves and self._main is not None and self._main.is_attached:
             if (inside := self._main.trace_screen) and inside.awaits(self.keys[0]):
                 return
             await super().on_event(self.keys.popleft())
@@ -201,34 +202,66 @@ class AutogradApp(ReadableApp):
 
     def say_dropped(self, count: int) -> None:
         """Show, until the next key behind the burst that they came in, that so many were dropped."""
+        from autograd_tui.tui.screen_state import Note
+
         self._dropped, self._dropped_at = self._dropped + count, monotonic()
         count = self._dropped
         keys = "1 key came faster than it" if count == 1 else f"{count:,} keys came faster than they"
         note = Note(f"{keys} could run, and {'was' if count == 1 else 'were'} dropped", "warn")
-        self._main.state.dropped_keys = note
-        self._main.say(note)
+        self.main.state.dropped_keys = note
+        self.main.say(note)
 
     def say_warning(self, sentence: str) -> None:
         """Show a sentence on the main screen."""
-        self._main.say(Note(sentence, "warn"))
+        from autograd_tui.tui.screen_state import Note
+
+        self.main.say(Note(sentence, "warn"))
 
     @property
     def main(self) -> MainScreen:
-        """The only screen besides dialogs."""
+        """The only screen besides dialogs; it is made when it is first asked for."""
+        if self._main is None:
+            self._main = self._make_main()
         return self._main
+
+    def _make_main(self) -> MainScreen:
+        """Make the main screen, and import all that it needs, for as long as the first paint takes."""
+        from autograd_tui.tui.main_screen import MainScreen
+        from autograd_tui.tui.trainer_thread import TrainerThread
+
+        make_trainer = partial(TrainerThread, *self._trainer_arguments, **self._trainer_options)
+        main = MainScreen(make_trainer, output=self._output, title=self._title, lent=self.lent)
+        main.state.greeting = self._greeting
+        main.state.change(log_scale=self._preferences.log_scale)
+        main.state.begin(self._opening_sentence)
+        main.view = main.state.view
+        return main
+
+    @property
+    def _opening_sentence(self) -> str:
+        if self._can.script and self._can.run:
+            return f"starting {self._title}"
+        return f"loading PyTorch and {self._title}" if self._can.advance else f"opening {self._title}"
 
     def on_mount(self) -> None:
         """Show the screen, and leave in order when the system asks for it."""
         self.theme = self._theme if self._theme in self.available_themes else Preferences().theme
-        self._main.set_log_scale(self._preferences.log_scale)
         chosen = self._preferences.ascii_only
         self.ascii_only = self.terminal.ascii_only if chosen is None else chosen
-        self.push_screen(self._main)
         self._began = self._shown()
         self.watch(self, "theme", self._remember, init=False)
         self.watch(self, "ascii_only", self._remember, init=False)
-        self.watch(self._main, "view", self._remember_scale, init=False)
         signals.answer(self.leave, self.action_help_quit, self._watchdog)
+        self.call_after_refresh(self._open_main)
+
+    async def _open_main(self) -> None:
+        """Put the main screen over what was painted first, and answer the keys that were typed since."""
+        self._watchdog.reap()
+        if self._leaves:
+            return
+        await self.push_screen(self.main)
+        self.watch(self.main, "view", self._remember_scale, init=False)
+        await self._answer_keys()
 
     def _remember_scale(self, old: View, new: View) -> None:
         if old.log_scale != new.log_scale:
@@ -238,10 +271,12 @@ class AutogradApp(ReadableApp):
         save_preferences(self._preferences_file, self._preferences.changed(self._began, self._shown()))
 
     def _shown(self) -> Preferences:
-        return Preferences(self.theme, self._main.state.view.log_scale, self.ascii_only)
+        log_scale = self._preferences.log_scale if self._main is None else self._main.state.view.log_scale
+        return Preferences(self.theme, log_scale, self.ascii_only)
 
     def exit(self, result: int | None = None, return_code: int = 0, message: RenderableType | None = None) -> None:
         """Close the screen; from here on no keys are read."""
+        self._leaves = True
         self._watchdog.leaving()
         self.lent.stop()
         super().exit(result, return_code, message)
@@ -255,16 +290,19 @@ class AutogradApp(ReadableApp):
         self.failure = event.error
         self.leave(2 if isinstance(event.error, Refused) else 1)
 
-    def get_default_screen(self) -> SizedScreen:
-        """Lie below the screen, and as calm as that in a terminal that is being resized."""
-        return SizedScreen(id="_default")
+    def get_default_screen(self) -> OpeningScreen:
+        """Return what is painted first, and lies below the main screen later."""
+        return OpeningScreen(self._opening_sentence, id="_default")
 
     async def action_quit(self) -> None:
         """Do nothing: Textual's own quit key is unbound, and q belongs to the screen."""
 
     def action_help_quit(self) -> None:
         """Let ctrl+c stop what runs, then quit."""
-        self._main.action_interrupt()
+        if self._main is not None and self._main.is_attached:
+            self._main.action_interrupt()
+        elif not self._leaves:
+            self.leave(130)  # nothing has begun
 
 
 def run_on_screen(

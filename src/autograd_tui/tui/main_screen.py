@@ -47,6 +47,7 @@ NO_CHOICE = Note("there is room for one panel alone here", "warn")
 class MainScreen(SessionScreen):
     """Every key asks the trainer thread for something, or changes the state of the screen."""
 
+    CSS_PATH = "app.tcss"  # of all screens: this one is there first
     ALLOW_SELECT = False  # Textual would look for what a mouse pressed while a layout gives way to another
     AUTO_FOCUS = ""  # no panel is chosen before tab chooses one
     BINDINGS: ClassVar[list[BindingType]] = KEYS

@@ -12,11 +12,11 @@ from textual.containers import Horizontal, Vertical
 from textual.message import Message
 from textual.widgets import Input, Static
 
+from autograd_tui.core.command import MAX_LINE_LENGTH
 from autograd_tui.text.prompt.completion import Candidate, with_candidate
 from autograd_tui.tui.panels.completion_list import CompletionList
 from autograd_tui.tui.screen_state import Note
 
-MAX_LINE_LENGTH = 10_000  # characters
 MAX_HISTORY_LINES = 100
 EDITING = {
     key: binding.action for binding in Input.BINDINGS if isinstance(binding, Binding) for key in binding.key.split(",")

@@ -131,6 +131,11 @@ class ScreenState:
 
     # What the trainer thread answers.
 
+    def begin(self, sentence: str) -> None:
+        """Show what is being opened, until that is there or there is something else to say."""
+        self._patience = Note(sentence, "accent")
+        self.change(note=self._patience)
+
     def open(self, about: SessionInfo, update: Update) -> None:
         """Show a session that was just opened."""
         self.commands, self.latest, self.looking, self.pending_looks = update.log, update.frame, None, ()
@@ -147,6 +152,7 @@ class ScreenState:
             plot=PlotView(tuple(name for name in self.view.plot.names if name in USUAL) or ("loss",)),
             sample=0,
             inspection=None,
+            note=None if self.is_patient else self.view.note,
             unkept=update.unkept,
             calls=learn_order((), None, update.frame),
         )

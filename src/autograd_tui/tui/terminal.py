@@ -6,7 +6,7 @@ import locale
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 
 from rich.cells import cell_len
 from rich.color import Color as RichColor
@@ -20,7 +20,7 @@ from textual.filter import LineFilter, Monochrome, NoColor
 from textual.reactive import var
 
 from autograd_tui.text.ascii import to_ascii
-from autograd_tui.tui.themes import CUBE_OF_256, USUAL, readable, unchanged
+from autograd_tui.tui.themes import USUAL, cube_of_256, readable, unchanged
 
 _COLORS = {"standard": 16, "windows": 16, "256": 256, "truecolor": 1 << 24}
 
@@ -43,8 +43,13 @@ def this_terminal() -> Terminal:
     )
 
 
-_PALETTE = Palette([*(color.rgb for color in CUBE_OF_256), *((grey, grey, grey) for grey in range(8, 248, 10))])
-_FIRST = 16  # the number of its first colour; those before are the terminal's own
+_FIRST = 16  # the number of the palette's first colour; those before are the terminal's own
+
+
+@cache
+def _palette() -> Palette:
+    """Return the colours of 256 that are the same on every terminal."""
+    return Palette([*(color.rgb for color in cube_of_256()), *((grey, grey, grey) for grey in range(8, 248, 10))])
 
 
 class AsciiOnly(LineFilter):
@@ -66,13 +71,13 @@ class In256Colours(LineFilter):
 @lru_cache(1024)
 def nearest_of_256(color: Color) -> Color:
     """Return the nearest of the 256 colours that are the same on every terminal."""
-    return Color(*_PALETTE[_PALETTE.match(color.rgb)])
+    return Color(*_palette()[_palette().match(color.rgb)])
 
 
 @lru_cache(1024)
 def _of_256(style: Style) -> Style:
     color, ground = (
-        RichColor.from_ansi(_FIRST + _PALETTE.match(tuple(each.triplet))) if each and each.triplet else each
+        RichColor.from_ansi(_FIRST + _palette().match(tuple(each.triplet))) if each and each.triplet else each
         for each in (style.color, style.bgcolor)
     )
     return style + Style.from_color(color, ground)

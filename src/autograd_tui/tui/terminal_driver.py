@@ -20,7 +20,7 @@ from textual.drivers.linux_driver import LinuxDriver
 from textual.message import Message
 from textual.messages import InBandWindowResize
 
-from autograd_tui.tui.prompt import MAX_LINE_LENGTH
+from autograd_tui.core.command import MAX_LINE_LENGTH
 from autograd_tui.tui.screen_cells import ScreenCells
 
 if TYPE_CHECKING:

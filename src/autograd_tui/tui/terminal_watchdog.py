@@ -43,6 +43,7 @@ class TerminalWatchdog:
     def __init__(self) -> None:
         self._pipe: int | None = None
         self._signals: list[int] = []  # that it hears of
+        self._between: int | None = None  # the process that has started it, until it is reaped
 
     def start(self) -> None:
         """Start it, before there are threads or PyTorch; it is a Python of its own, and no child of this one."""
@@ -60,10 +61,17 @@ class TerminalWatchdog:
                         os.execv(words[0], words)
                 finally:
                     os._exit(0)
-            os.waitpid(between, 0)
+            self._between = between
         os.close(reading)
         os.set_blocking(self._pipe, False)
         os.register_at_fork(after_in_child=self._forget)
+
+    def reap(self) -> None:
+        """Wait for the process between, which ends at once: user code that waits for children is to find its own."""
+        if self._between is not None:
+            with suppress(ChildProcessError):
+                os.waitpid(self._between, 0)
+            self._between = None
 
     def hear(self, number: int) -> None:
         """Have it hear of a signal that Python answers from now on, before and even if Python does not."""
@@ -81,6 +89,7 @@ class TerminalWatchdog:
 
     def leave(self) -> None:
         """Send that the terminal is as it was before, and have signals end the program as usual."""
+        self.reap()
         self._hear_no_more()
         for number in self._signals:
             signal.signal(number, signal.SIG_DFL)
@@ -100,7 +109,7 @@ class TerminalWatchdog:
         self._hear_no_more()
         if self._pipe is not None:
             os.close(self._pipe)
-        self._pipe, self._signals = None, []
+        self._pipe, self._signals, self._between = None, [], None
 
 
 def makes_signals() -> bool:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import lru_cache
+from functools import cache, lru_cache
 
 from rich.style import Style
 from textual.color import BLACK, WHITE, Color
 from textual.theme import BUILTIN_THEMES, Theme
 
 from autograd_tui.core.errors import UnknownCommand, unknown
-from autograd_tui.text.level_grid import LEVELS
-from autograd_tui.text.picture_lines import SIDE_LEVELS
 from autograd_tui.tui.preferences import THEMES
 
 RED, MAGENTA = Color(255, 0, 0), Color(215, 0, 175)
@@ -73,7 +71,6 @@ USUAL = [
     ),
 ]
 _LEVELS = (0, 95, 135, 175, 215, 255)  # of red, green and blue where there are 256 colours; greys come besides
-CUBE_OF_256 = [Color(red, green, blue) for red in _LEVELS for green in _LEVELS for blue in _LEVELS]
 MAX_TURN = 40  # degrees that a hue may be turned by among 256 colours, and still be called the same
 MIN_CHROMA = 40  # between the largest and the least of red, green and blue, in a colour that is not grey
 REDS = 15  # degrees on both sides of pure red that are called red
@@ -101,6 +98,12 @@ SIDES = {
 }
 
 
+@cache
+def cube_of_256() -> list[Color]:
+    """Return the colours of 256 that come in steps of red, green and blue."""
+    return [Color(red, green, blue) for red in _LEVELS for green in _LEVELS for blue in _LEVELS]
+
+
 @lru_cache(maxsize=1024)
 def ramp_style(kind: str, levels: str, *, dark: bool, shown: Callable[[Color], Color] = unchanged) -> Style:
     """Return the style of a cell on a map, for a name such as "levels:3/4" (upper and lower half) or "mark:3".
@@ -123,6 +126,8 @@ def ramp_style(kind: str, levels: str, *, dark: bool, shown: Callable[[Color], C
 
 def ramp_color(level: int, *, dark: bool, shown: Callable[[Color], Color] = unchanged) -> Color:
     """Return the colour of a level; grey where the loss is none."""
+    from autograd_tui.text.level_grid import LEVELS  # here, since the first paint has no map
+
     if level < 0:
         return Color(128, 128, 128)
     if shown is not unchanged:
@@ -133,6 +138,8 @@ def ramp_color(level: int, *, dark: bool, shown: Callable[[Color], Color] = unch
 
 def side_color(level: int, *, dark: bool, shown: Callable[[Color], Color] = unchanged) -> Color:
     """Return the colour of a level between two classes, each half of them in a hue of its own; grey for none."""
+    from autograd_tui.text.picture_lines import SIDE_LEVELS
+
     if level < 0:
         return Color(128, 128, 128)
     half, colors = SIDE_LEVELS // 2, SIDES[dark]
@@ -207,7 +214,7 @@ def _in_its_hue(
     if has_hue(shown(color)) or max(meant.rgb) - min(meant.rgb) < MIN_CHROMA:
         return color
     legible_ones = [
-        each for each in CUBE_OF_256 if has_hue(each) and min(contrast(each, shown(on)) for on in grounds) >= ratio
+        each for each in cube_of_256() if has_hue(each) and min(contrast(each, shown(on)) for on in grounds) >= ratio
     ]
     nearest = min(legible_ones, key=lambda each: (_turn(each, meant), contrast(each, color)), default=None)
     if nearest is None and not red and _turn(shown(color), RED) <= REDS:
