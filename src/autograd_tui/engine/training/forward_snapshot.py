@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -10,8 +11,17 @@ from torch import Tensor, nn
 
 from autograd_tui.engine.training.global_state import GlobalSnapshot, GlobalState
 from autograd_tui.engine.training.python_state import PythonState
-from autograd_tui.engine.training.tensor_copies import CopyBatch
-from autograd_tui.engine.training.tensor_properties import has_shape, in_memory, is_writable, shape_of
+from autograd_tui.engine.training.tensor_copies import CopyBatch, has_one_block
+from autograd_tui.engine.training.tensor_properties import (
+    MAX_MEASURED_VALUES,
+    has_shape,
+    in_memory,
+    is_writable,
+    kind_key,
+    shape_of,
+)
+
+_PLAIN = (Tensor, nn.Buffer)  # other classes may hold other tensors each time
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +73,51 @@ def _named(slots: Iterable[tuple[str, dict[str, Tensor | None]]]) -> dict[str, T
         for name, buffer in buffers.items()
         if has_shape(buffer)
     }
+
+
+class BufferCopies:
+    """Copies of buffers, made again before each forward in the same memory.
+
+    All of one dtype are copied in one call, which is one launch on an accelerator. How is worked out once, for as long
+    as the model has the same tensors of the same kinds.
+    """
+
+    def __init__(self) -> None:
+        self._copies: dict[str, Tensor] = {}
+        self._buffers: list[Tensor] = []  # that they were made of last, and their kinds then
+        self._kinds: list[object] = []
+        self._batch: CopyBatch | None = None  # that makes them again; None where it must be worked out anew
+
+    def update(self, buffers: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return copies of buffers by their full names; those that were returned before are overwritten."""
+        kinds = [kind_key(each) for each in buffers.values()]
+        batch, self._batch = self._batch, None
+        if batch is None or not self._are_same(buffers, kinds):
+            batch = self._prepare(buffers)
+            self._buffers, self._kinds = list(buffers.values()), kinds
+        batch.repeat()
+        if all(type(each) in _PLAIN and has_one_block(each) and not each.is_meta for each in self._buffers):
+            self._batch = batch
+        return self._copies
+
+    def _are_same(self, buffers: dict[str, Tensor], kinds: list[object]) -> bool:
+        same_names = list(buffers) == list(self._copies)
+        return same_names and kinds == self._kinds and all(map(operator.is_, buffers.values(), self._buffers))
+
+    def _prepare(self, buffers: dict[str, Tensor]) -> CopyBatch:
+        before, self._copies, batch = self._copies, {}, CopyBatch()
+        for name, buffer in buffers.items():
+            if buffer.numel() > MAX_MEASURED_VALUES:
+                self._copies[name] = buffer
+            elif buffer.is_meta or not has_one_block(buffer):
+                self._copies[name] = buffer.detach().clone()
+            else:
+                copy = before.get(name)
+                if copy is None or (copy.shape, copy.dtype, copy.device) != (buffer.shape, buffer.dtype, buffer.device):
+                    copy = torch.empty_like(buffer, requires_grad=False)
+                self._copies[name] = copy
+                batch.add(copy, buffer if type(buffer) in _PLAIN else buffer.detach())
+        return batch
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,13 +14,12 @@ from autograd_tui.core.errors import Refused
 from autograd_tui.core.optimizer_spec import LrDecay, OptimizerSpec
 from autograd_tui.core.tensor_stats import MAX_LISTED_VALUES
 from autograd_tui.engine.training.accelerator import Accelerator
-from autograd_tui.engine.training.forward_snapshot import ForwardSnapshot, ModelBuffers
+from autograd_tui.engine.training.forward_snapshot import BufferCopies, ForwardSnapshot, ModelBuffers
 from autograd_tui.engine.training.global_state import GlobalState
 from autograd_tui.engine.training.optimizers import make_optimizer, make_scheduler
 from autograd_tui.engine.training.param_groups import check_optimizer, group_indices, read_groups
 from autograd_tui.engine.training.python_state import PythonState, ReachableState
 from autograd_tui.engine.training.scenario import Parts
-from autograd_tui.engine.training.tensor_copies import CopyBatch
 from autograd_tui.engine.training.tensor_properties import MAX_MEASURED_VALUES, in_memory
 from autograd_tui.engine.training.user_code import in_call
 
@@ -60,7 +59,7 @@ class TrainingState:
         self.unrestorable = self.initial_python.unrestorable  # what the last forward used that cannot be put back
         self.graph_carries_over: bool | None = None  # whether a forward built on an earlier graph; None: not known yet
         self._carried: list[Tensor] = []  # what the forward before left with a graph
-        self._buffer_copies: dict[str, Tensor] = {}  # memory that each forward uses again
+        self._buffer_copies = BufferCopies()
         self.loss: Tensor | None = None  # alive or spent, until the next forward succeeds
         self.graph: Literal["none", "alive", "freed"] = "none"
         self.batch: Any = None
@@ -77,11 +76,10 @@ class TrainingState:
         """Copy what a forward may change; what is returned puts it back."""
         self.buffers = buffers = ModelBuffers.of(self.model)
         python = self.python_state(buffers)
-        copies = self._buffer_copies
         with torch._C.DisableTorchFunctionSubclass():  # of classes of tensors that may do anything
             tensors = buffers.tensors()
             self._carried, self.unrestorable = self.carried(tensors.values(), python), python.unrestorable
-            _copy_buffers(tensors, copies)
+            copies = self._buffer_copies.update(tensors)
         return ForwardSnapshot(buffers, copies, python, self.global_state, self.global_state.snapshot()).restore
 
     def end_forward(
@@ -276,25 +274,6 @@ def _first_names(model: nn.Module) -> dict[str, str]:
     """Return for each name of a parameter the first name of the same tensor: another one where weights are tied."""
     first: dict[nn.Parameter, str] = {}
     return {name: first.setdefault(param, name) for name, param in model.named_parameters(remove_duplicate=False)}
-
-
-def _copy_buffers(buffers: dict[str, Tensor], copies: dict[str, Tensor]) -> None:
-    """Copy buffers into the memory that `copies` has for each, where that is of its kind.
-
-    All of one dtype are copied in one call, which is one launch on an accelerator.
-    """
-    batch = CopyBatch()
-    for name, buffer in buffers.items():
-        if buffer.numel() > MAX_MEASURED_VALUES:
-            copies[name] = buffer
-        elif buffer.is_nested or buffer.is_meta or buffer.layout is not torch.strided:
-            copies[name] = buffer.detach().clone()
-        else:
-            copy = copies.get(name)
-            if copy is None or (copy.shape, copy.dtype, copy.device) != (buffer.shape, buffer.dtype, buffer.device):
-                copies[name] = copy = torch.empty_like(buffer, requires_grad=False)
-            batch.add(copy, buffer.detach())
-    batch.run()
 
 
 def _reaches(loss: Tensor, tensors: Sequence[Tensor]) -> bool:

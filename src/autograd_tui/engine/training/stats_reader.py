@@ -7,6 +7,7 @@ from array import array
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, groupby
+from operator import attrgetter
 
 import numpy as np
 import numpy.typing as npt
@@ -131,6 +132,7 @@ class ReadPlan:
         self._sample_indices: list[Tensor] = []  # of each large tensor, drawn at the first `launch`
         self._joined: list[JoinedSample] = []  # of all of them on an accelerator
         self._needs_range_of_all = exact and not sampled_range
+        self._first_parts: list[int] = []  # of each large tensor, among the parts that have a norm
         self._scale = np.array([kinds[row].reals / SAMPLE_SIZE for row in self._large])
         compared = {*self._small, *self._large}
         self._unmeasured = [row for row, kind in enumerate(kinds) if row not in compared and kind.size]
@@ -199,18 +201,24 @@ class ReadPlan:
         exact, sampled_range = self.layout.exact, self.layout.sampled_range
         rows = np.zeros((len(self._large), ROW_WIDTH))
         if exact and sampled_range:
-            rows[:, 0] = _join_norms(results[0::2])
+            rows[:, 0] = self._join_norms(results[0::2])
             rows[:, 1], rows[:, 2] = samples.min(1), samples.max(1)
         elif exact:
-            rows[:, 0] = _join_norms(results[0::4])
+            rows[:, 0] = self._join_norms(results[0::4])
             rows[:, 1], rows[:, 2] = _doubles(results[1::4]), _doubles(results[2::4])
         with np.errstate(all="ignore"):
             rows[:, 4] = samples.mean(1)
             deviation = samples - rows[:, 4, None]
             rows[:, 5] = np.sqrt(np.einsum("ij,ij->i", deviation, deviation) / SAMPLE_SIZE)
         if exact:
-            rows[:, 6:-1] = _histograms(samples, rows[:, 1, None], rows[:, 2, None], np.arange(len(rows))[:, None])
+            rows[:, 6:-1] = _histograms(samples, rows[:, 1], rows[:, 2], np.arange(len(rows))[:, None])
         return rows
+
+    def _join_norms(self, parts: Sequence[Tensor]) -> Doubles:
+        """Return the norm of each large tensor from those of its parts, in double precision."""
+        if not self._first_parts:  # a size is always divided into the same parts
+            self._first_parts = [0, *accumulate(map(len, parts[:-1]))]
+        return np.sqrt(np.add.reduceat(_doubles(parts) ** 2, self._first_parts))
 
 
 class _Segments:
@@ -243,40 +251,44 @@ class _Segments:
             deviation = values - mean[self._row_of]
             rows[:, 5] = np.sqrt(self.sums(deviation * deviation) / self._sizes)
         if len(self._listed_rows) < len(rows):
-            rows[:, 6:-1] = _histograms(values, low[self._row_of], high[self._row_of], self._row_of, rows=len(rows))
+            rows[:, 6:-1] = _histograms(values, low, high, self._row_of)
         rows[self._listed_rows, 6:-1] = 0
         rows[self._cells] = values[self._listed_indices]
         rows[:, -1] = values[self._starts]
         return rows
 
 
-def _histograms(values: Doubles, low: Doubles, high: Doubles, row_of: Indices, *, rows: int = 0) -> Doubles:
-    """Return the counts of each row's finite values in equal bins between their bounds, (rows, HISTOGRAM_BINS).
+def _histograms(values: Doubles, low: Doubles, high: Doubles, row_of: Indices) -> Doubles:
+    """Return the counts of each row's finite values in equal bins between the row's bounds, (rows, HISTOGRAM_BINS).
 
-    All of one shape, or broadcast to it: values, the bounds of each value's row, and the row's index.
+    low, high: the bounds, (rows,). row_of: the row of each value, of the shape of `values` or broadcast to it.
     """
-    rows = rows or len(values)
+    rows = len(low)
     if not (np.isfinite(low).all() and np.isfinite(high).all()):
-        values, low, high, row_of = _only_finite(*np.broadcast_arrays(values, low, high, row_of), rows=rows)
+        values, low, high, row_of = _only_finite(values, low, high, row_of)
     with np.errstate(all="ignore"):
         # Halved, so that no difference overflows; where all values are equal they fill the first bin.
-        scale = HISTOGRAM_BINS / np.maximum(high / 2 - low / 2, 1e-290)
-        bins = np.minimum((values / 2 - low / 2) * scale, HISTOGRAM_BINS - 1).astype(np.int64)
+        half_low = low / 2
+        scale = HISTOGRAM_BINS / np.maximum(high / 2 - half_low, 1e-290)
+        positions = values / 2
+        positions -= half_low[row_of]
+        positions *= scale[row_of]
+        bins = np.minimum(positions, HISTOGRAM_BINS - 1, out=positions).astype(np.int64)
     bins += row_of * HISTOGRAM_BINS
     return np.bincount(bins.reshape(-1), minlength=rows * HISTOGRAM_BINS).reshape(-1, HISTOGRAM_BINS).astype(np.float64)
 
 
 def _only_finite(
-    values: Doubles, low: Doubles, high: Doubles, row_of: Indices, *, rows: int
+    values: Doubles, low: Doubles, high: Doubles, row_of: Indices
 ) -> tuple[Doubles, Doubles, Doubles, Indices]:
-    """Return the finite values, the bounds of those where a row's bounds are not finite, and their rows."""
+    """Return the finite values, the bounds of those in each row whose bounds are not finite, and the values' rows."""
     finite = np.isfinite(values)
-    values, low, high, row_of = values[finite], low[finite], high[finite], row_of[finite]
-    minimum, maximum = np.full(rows, np.inf), np.full(rows, -np.inf)
+    values, row_of = values[finite], np.broadcast_to(row_of, values.shape)[finite]
+    minimum, maximum = np.full(len(low), np.inf), np.full(len(low), -np.inf)
     np.minimum.at(minimum, row_of, values)
     np.maximum.at(maximum, row_of, values)
     unbounded = ~(np.isfinite(low) & np.isfinite(high))
-    return values, np.where(unbounded, minimum[row_of], low), np.where(unbounded, maximum[row_of], high), row_of
+    return values, np.where(unbounded, minimum, low), np.where(unbounded, maximum, high), row_of
 
 
 def norms_of_parts(tensor: Tensor) -> Tensor:
@@ -286,12 +298,6 @@ def norms_of_parts(tensor: Tensor) -> Tensor:
     rest = size % parts
     norms: Tensor = torch.linalg.vector_norm((tensor[: size - rest] if rest else tensor).view(parts, -1), dim=1)
     return torch.cat([norms, torch.linalg.vector_norm(tensor[size - rest :]).reshape(1)]) if rest else norms
-
-
-def _join_norms(parts: Sequence[Tensor]) -> Doubles:
-    """Return the norm of each tensor from those of its parts, in double precision."""
-    starts = [0, *accumulate(map(len, parts[:-1]))]
-    return np.sqrt(np.add.reduceat(_doubles(parts) ** 2, starts))
 
 
 def flat_in_memory(tensor: Tensor) -> Tensor:
@@ -380,7 +386,7 @@ def draw_sample_indices(size: int, device: torch.device) -> Tensor:
 def _doubles(tensors: Sequence[Tensor]) -> Doubles:
     """Return the values of host tensors of any dtypes as one array, (values,), joined dtype by dtype."""
     joined = []
-    for _, group in groupby(tensors, key=lambda tensor: tensor.dtype):
+    for _, group in groupby(tensors, key=attrgetter("dtype")):
         row = torch.cat([tensor if tensor.dim() == 1 else tensor.reshape(-1) for tensor in group])
         joined.append((torch.view_as_real(row).reshape(-1) if row.is_complex() else row).double())
     return (torch.cat(joined) if len(joined) > 1 else joined[0]).numpy()

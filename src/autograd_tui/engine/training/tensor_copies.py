@@ -26,7 +26,7 @@ class CopyBatch:
         self._groups: dict[object, tuple[list[Tensor], list[Tensor]]] = {}  # targets and sources
 
     def add(self, target: Tensor, source: Tensor) -> None:
-        """Have `target` filled from `source`, of the same shape; neither may need a gradient."""
+        """Have `target` filled from `source`, of the same shape; a class of its own must not need a gradient."""
         key: object = (target.dtype, target.device) if _can_join(target, source) else len(self._groups)
         targets, sources = self._groups.setdefault(key, ([], []))
         targets.append(target)
@@ -40,15 +40,19 @@ class CopyBatch:
         self.add(target, source)
         return target
 
-    @torch.no_grad()
     def run(self) -> None:
         """Copy everything that was added."""
+        self.repeat()
+        self._groups = {}
+
+    @torch.no_grad()
+    def repeat(self) -> None:
+        """Copy everything that was added, and hold it to be copied again."""
         for targets, sources in self._groups.values():
             if len(targets) > 1:
                 torch._foreach_copy_(targets, sources)
             else:
                 targets[0].copy_(sources[0], non_blocking=_is_pinned_way(targets[0], sources[0]))
-        self._groups = {}
 
 
 class TensorCopier:

@@ -55,7 +55,7 @@ def shape_of(tensor: Tensor) -> tuple[int, ...]:
 
 def has_shape(value: Any) -> TypeGuard[Tensor]:
     """Return whether a value is a tensor with a shape, which a lazy module's has not yet."""
-    return isinstance(value, Tensor) and not nn.parameter.is_lazy(value)
+    return type(value) in _TORCH_CLASSES or (isinstance(value, Tensor) and not nn.parameter.is_lazy(value))
 
 
 def is_measurable(tensor: Tensor) -> bool:
@@ -75,11 +75,11 @@ def in_memory(value: Any) -> bool:
 
     True for everything but plain tensors. PyTorch ends the program where it reads values that do not exist.
     """
-    if type(value) not in _TORCH_CLASSES or value.layout is not torch.strided or value.is_meta or value.is_nested:
+    if type(value) not in _TORCH_CLASSES or value.layout is not torch.strided or value.is_nested:
         return True
     storage_size: int = value.untyped_storage().nbytes()
     item = value.element_size()
-    if not value.numel() or storage_size >= (value.storage_offset() + value.numel()) * item:
+    if storage_size >= value.storage_offset() * item + value.nbytes or not value.numel() or value.is_meta:
         return True
     # An expanded view has fewer values in memory than in its shape.
     last = sum((size - 1) * stride for size, stride in zip(value.shape, value.stride(), strict=True))
@@ -128,8 +128,10 @@ def stored_values(tensor: Tensor) -> Tensor:
 def as_real_floats(tensor: Tensor) -> Tensor:
     """Return the tensor, detached, in float32 or float64; a complex one as real numbers, (..., 2)."""
     tensor = tensor.detach()
-    if tensor.is_complex():
-        tensor = torch.view_as_real(tensor.resolve_conj())
     if tensor.dtype in (torch.float32, torch.float64):
         return tensor
+    if tensor.is_complex():
+        tensor = torch.view_as_real(tensor.resolve_conj())
+        if tensor.dtype in (torch.float32, torch.float64):
+            return tensor
     return tensor.float() if tensor.is_floating_point() or tensor.device.type == "mps" else tensor.double()
