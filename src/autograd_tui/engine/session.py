@@ -326,5 +326,4 @@ class Session:
 
     def close(self, *, in_order: bool) -> None:
         """End the observer, if there is one; where not `in_order`, the run waits to be resumed."""
-        if self.observer is not None:
-            self.observer.close(in_order=in_order)
+        self._timeline.close(in_order=in_order)

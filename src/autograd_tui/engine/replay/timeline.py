@@ -153,10 +153,17 @@ class Timeline:
         self.frames.append(frame)
         self.history.append(frame)
 
-    def _offer_checkpoint(self, observer: RunObserver) -> None:
+    def close(self, *, in_order: bool) -> None:
+        """End the observer, if there is one; in order, it may store the newest checkpoint before."""
+        if self.observer is not None:
+            if in_order:
+                self._offer_checkpoint(self.observer, last=True)
+            self.observer.close(in_order=in_order)
+
+    def _offer_checkpoint(self, observer: RunObserver, *, last: bool = False) -> None:
         newest = self.replayer.checkpoints.newest
         if newest is not None and newest.frame.index:
-            observer.on_checkpoint(newest, self.history)
+            observer.on_checkpoint(newest, self.history, last=last)
 
     # Looking: training stays where it is.
 
