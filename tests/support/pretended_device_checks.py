@@ -235,7 +235,7 @@ def readbacks_of_a_watched_run(name: str) -> list[int]:
         list(session.run_all("fbsz*3"))
         session.arm("nonfinite")
         with counted() as places:
-            for _ in session.run_free(session.end_of(times), lambda: False, every=10):
+            for _ in session.run_free(session.end_of(times), lambda: False, every=100):
                 pass
         counts.append(sum(places.values()))
     return counts
