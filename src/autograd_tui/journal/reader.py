@@ -59,10 +59,9 @@ class EntryTree:
 
     def add_commands(self, count: int) -> None:
         """Add so many lines, each of which runs one command from the end of the present branch."""
-        for start in range(self.end, self.end + count):
-            self._add(self.tip, start)
-            self.tip = len(self._parents) - 1
-        self.end += count
+        if count:
+            self._add(self.tip, self.end, count)
+            self.tip, self.end = self.last, self.end + count
 
     def add_rewind(self, frame: int) -> None:
         """Add a line that runs nothing: later frames stay until something runs from there."""
@@ -75,13 +74,19 @@ class EntryTree:
         self._add(tip, end)
         self.tip, self.end = tip, end
 
-    def _add(self, parent: int, start: int) -> None:
-        far = self._jumps[parent]
-        skips = self._depths[parent] - self._depths[far] == self._depths[far] - self._depths[self._jumps[far]]
+    def _add(self, parent: int, start: int, count: int = 1) -> None:
+        """Add a line that starts from a frame, and so many after it, each a command further than the one before."""
+        first, jumps, depths = len(self._parents), self._jumps, self._depths
         self._parents.append(parent)
-        self._starts.append(start)
-        self._jumps.append(self._jumps[far] if skips else parent)
-        self._depths.append(self._depths[parent] + 1)
+        self._parents.extend(range(first, first + count - 1))
+        self._starts.extend(range(start, start + count))
+        depths.extend(range(depths[parent] + 1, depths[parent] + count + 1))
+        for line in range(first, first + count):
+            far = jumps[parent]
+            further = jumps[far]
+            skips = depths[parent] - depths[far] == depths[far] - depths[further]
+            jumps.append(further if skips else parent)
+            parent = line
 
 
 # A line of one phase that has raised nothing, with its own loss or that of the line before. Most lines are such.
@@ -209,6 +214,9 @@ def read_journal(path: Path) -> Journal:
     left, damage = None, None
     try:
         while size < end:
+            if (after := _read_plain_lines(data, size, tree, entries, end_frames)) > size:
+                size, left = after, None
+                continue
             line = data[size : data.index(b"\n", size)]
             left = parse_closing_line(line) if line.startswith(CLOSING_PREFIX) else None
             if left is None:
@@ -216,8 +224,6 @@ def read_journal(path: Path) -> Journal:
                 end_frames.append(_end_frame(entry, tree, entries, end_frames))
                 entries.extend([size])
             size += len(line) + 1
-            if (after := _read_plain_lines(data, size, tree, entries, end_frames)) > size:
-                size, left = after, None
         _check_unfinished(data[end:], len(entries) + 1)
     except ValueError as error:
         number = data.count(b"\n", 0, size) + 1
@@ -227,7 +233,7 @@ def read_journal(path: Path) -> Journal:
 
 def _read_plain_lines(data: bytes, offset: int, tree: EntryTree, entries: Entries, end_frames: array[int]) -> int:
     """Take in the plain lines from an offset on that go on from where training stood; return the offset behind them."""
-    if not end_frames or end_frames[-1] != tree.end:
+    if end_frames and end_frames[-1] != tree.end:
         return offset
     number, parent, last = len(entries) + 1, tree.tip, len(entries) + MAX_COMMANDS - tree.end
     offsets, letters = [], bytearray()
