@@ -411,12 +411,12 @@ class SessionRunner:
 
     def _publish_sample(self) -> None:
         """Show the frame where a run stands, with a new picture where the last ones have not cost too much."""
-        self._publisher.publish(self._here)
         started = monotonic()
         if self._here.about.picture and started >= self._next_picture:
             self.show_pictures(lambda: self._stopped() or bool(len(self._requests)))
             ended = monotonic()
             self._next_picture = max(started + MIN_PICTURE_SECONDS, ended + (ended - started) / MAX_PICTURE_SHARE)
+        self._publisher.publish(self._here)  # last, so that both are drawn at once
 
     def show_pictures(self, stopped: Callable[[], bool]) -> None:
         """Have a picture taken of what the model has learned by now, unless `stopped` holds before it is there."""

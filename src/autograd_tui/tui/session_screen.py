@@ -16,6 +16,7 @@ from autograd_tui.core.loss_surface import LossSurface
 from autograd_tui.core.picture import Picture
 from autograd_tui.core.session_protocol import SessionInfo
 from autograd_tui.tui.captured_output import CapturedOutput
+from autograd_tui.tui.drawing_budget import DrawingBudget, Spent
 from autograd_tui.tui.layouts import Layout, layout_for
 from autograd_tui.tui.panels.panel import Panel
 from autograd_tui.tui.panels.surface import SurfacePanel
@@ -27,9 +28,6 @@ from autograd_tui.tui.trace_screen import TraceScreen
 from autograd_tui.tui.trainer_status import Update
 from autograd_tui.tui.trainer_thread import TrainerThread
 
-MAX_BYTES_PER_SECOND = 7_000  # that frames of a run may cost, so that it can be watched over a slow line
-MAX_DRAW_SHARE = 0.025  # of a run's time that drawing may cost, for which the run holds still: both are Python
-MAX_PAUSE = 1.0  # seconds between two frames, whatever they cost
 CATCH_UP_SECONDS = 0.05  # between two looks at a terminal that is behind
 MAX_PRINTED_LINES = 200  # of what a model prints, on the screen
 PRINT_SECONDS = 0.1  # between two looks at it: a model may print thousands of lines
@@ -59,8 +57,7 @@ class SessionScreen(SizedScreen, CachedRows):
         self._clock: Timer | None = None
         self._frame_of_surface: int | None = None  # of the one that was asked for last, once it is measured
         self._reads_output = False  # in a moment
-        # When a frame of a run was drawn last, and before it the bytes sent, and the seconds of work on this thread.
-        self._drawn_of_run = (-MAX_PAUSE, 0, 0.0)
+        self._budget = DrawingBudget()  # of the frames of a run
         self._next_of_run: Timer | None = None  # draws the next one, where that has to wait
         self._waiting_update: Update | None = None  # that it will show, the newest
 
@@ -145,31 +142,28 @@ class SessionScreen(SizedScreen, CachedRows):
 
     def _show_pictures(self, pictures: tuple[Picture, ...]) -> None:
         self.state.change(pictures=pictures)
-        if self.trainer.status.run is None or not self._waits_for_terminal():
+        if self.trainer.status.run is None:  # else the next frame of the run is drawn with them
             self.draw()
 
     def _waits_for_terminal(self) -> bool:
         """Return whether the next frame of a run has to wait; it will be drawn then, and those in between never."""
         app = self.app
         assert isinstance(app, ReadableApp)
-        drawn, sent, worked = self._drawn_of_run
         seconds, status = 0.0, self.trainer.status
+        now = Spent(monotonic(), app.bytes_sent, thread_time())
         if status.speed is None:
-            pause = (app.bytes_sent - sent) / MAX_BYTES_PER_SECOND
-            if status.pace is None:  # else the run waits by itself
-                pause = max(pause, (thread_time() - worked) / MAX_DRAW_SHARE)
-            seconds = drawn + min(pause, MAX_PAUSE) - monotonic()
+            seconds = self._budget.pause(now, paced=status.pace is not None)
         if app.terminal_is_behind:
             seconds = max(seconds, CATCH_UP_SECONDS)
         if seconds <= 0:
-            self._drawn_of_run = monotonic(), app.bytes_sent, thread_time()
+            self._budget.add(now)
         elif self._next_of_run is None:
             self._next_of_run = self.set_timer(seconds, self._draw_next_of_run)
         return seconds > 0
 
     def draw_next_at_once(self) -> None:
         """Have the next frame of a run wait for nothing but the terminal, since its words have changed."""
-        self._drawn_of_run = (-MAX_PAUSE, 0, 0.0)
+        self._budget.clear()
 
     def _draw_next_of_run(self) -> None:
         self._next_of_run = None

@@ -297,10 +297,9 @@ class Replayer:
         self.checkpoints.take_over(branch)
         return frames
 
-    def undo_half_phase(self, frame: Frame, checker: ReplayChecker) -> None:
+    def undo_half_phase(self, frame: Frame) -> None:
         """Restore what a phase that raised, in `frame`, had already moved."""
-        self.go_to(frame.index - 1, from_here=False, checker=checker)
-        self.note_divergence(checker)
+        self.go_to(frame.index - 1, from_here=False)
         self._trainer.frame = frame
 
     def _go_to_start(self, forward: int, checker: ReplayChecker) -> None:
