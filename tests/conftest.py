@@ -19,6 +19,8 @@ from led_scripts import lead as lead  # for those of scripts
 from program import run as run  # a fixture for all tests
 
 torch.set_num_threads(1)
+# What is expected was measured on the CPU: a card is not seen. tests/benchmarks/device.py is what runs on one.
+os.environ["CUDA_VISIBLE_DEVICES"] = ""
 # A shell's background jobs ignore SIGINT, and so would the programs that tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 # Runs are kept in the user's state folder: here, as for the programs that tests start, in one that goes with them.

@@ -35,6 +35,7 @@ SCRIPT_LEADING = {  # in the screen's process, which waits for no torch
 WALLS = {  # by the longest beginning that fits
     "__": {"autograd_tui"},
     "cli": {"autograd_tui"},
+    "cli/torch_libraries": {"numpy"},
     "headless": {"autograd_tui.engine.session", "autograd_tui.text", *CORE},
     "core/": CORE,
     "engine/training/": TRAINING,

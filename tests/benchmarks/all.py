@@ -22,7 +22,7 @@ FULL: Mapping[str, Measurement] = {
     "stepping": lambda: stepping.figures(60),
     "keys": lambda: keys.figures(25),
     "inside": lambda: traced_phase.figures(25),
-    "size": lambda: size.figures(200_000, 200_000, 10_000),
+    "size": lambda: size.figures(200_000, 1_000_000, 10_000),
     "line": lambda: free_run.figures("linear", 7, 1.5),
     "resnet18": lambda: free_run.figures("resnet18", 5, 2.0),
     "start": lambda: start.figures(6),

@@ -60,6 +60,7 @@ CHECKS = (  # cheap and important ones first
     "second_device",
     "compiled",
     "two_ranks",
+    "profile",
 )
 Result = dict[str, Any]  # of a check: its name, verdict, what it says, figures and seconds
 
@@ -120,7 +121,9 @@ def work(names: Sequence[str], arguments: argparse.Namespace, path: Path) -> Non
     from device_runs import Setting
 
     started = perf_counter()
-    setting = Setting(torch.device(arguments.device), arguments.quick, arguments.compile, arguments.ranks)
+    setting = Setting(
+        torch.device(arguments.device), arguments.quick, arguments.compile, arguments.ranks, arguments.profile
+    )
     if setting.on_cpu:
         torch.set_num_threads(1)
     for name in names:
@@ -198,6 +201,7 @@ def main() -> int:
     parser.add_argument("--only", default=",".join(CHECKS), help="names of checks, by commas")
     parser.add_argument("--compile", action="store_true", help="also a compiled model: half a minute more")
     parser.add_argument("--ranks", action="store_true", help="also two ranks of DDP over gloo on this one device")
+    parser.add_argument("--profile", action="store_true", help="also which functions take the host's time")
     parser.add_argument("--worker", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     names = arguments.only.split(",")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import cProfile
 import platform
+import pstats
 import warnings
 from collections import Counter
 from collections.abc import Callable
@@ -30,6 +32,7 @@ from device_runs import (
 )
 
 from autograd_tui import Session
+from autograd_tui.engine.training.checkpoint import Checkpoint
 from autograd_tui.engine.training.stats_reader import StatsReader, TensorGroup
 from session_internals import trainer_of
 
@@ -93,7 +96,7 @@ def _waits(session: Session, command: str) -> Counter[str]:
         finally:
             torch.cuda.set_sync_debug_mode("default")
     asked = [each for each in caught if "synchronizing" in str(each.message)]
-    return Counter(f"{Path(each.filename).name}:{each.lineno}" for each in asked)
+    return Counter(f"{'/'.join(Path(each.filename).parts[-2:])}:{each.lineno}" for each in asked)
 
 
 def _launches(setting: Setting, function: Callable[[], object]) -> tuple[int, int]:
@@ -132,7 +135,7 @@ def stepped(setting: Setting, findings: Findings) -> None:
 
 def free(setting: Setting, findings: Findings) -> None:
     """How fast a free run is, in the plain loop's speed, with nothing armed and with watchpoints armed."""
-    for build, optimizer, iterations in ((line, PLAIN_SGD, 1500), (resnet(), MOMENTUM, 100)):
+    for build, optimizer, iterations in ((line, PLAIN_SGD, 400), (resnet(), MOMENTUM, 30)):
         name, build = build.__name__, setting.placed(build)
         iterations = (100 if name == "line" else 3) if setting.is_quick else iterations
         plain = PlainRun(setting, build, optimizer)
@@ -145,7 +148,7 @@ def free(setting: Setting, findings: Findings) -> None:
                 for _ in session.run_free(session.end_of(iterations), lambda: False):
                     pass
 
-            pairs = _in_turns(setting, lambda plain=plain, n=iterations: plain.iterate(n), iterate, 5)  # type: ignore[misc]
+            pairs = _in_turns(setting, lambda plain=plain, n=iterations: plain.iterate(n), iterate, 3)  # type: ignore[misc]
             findings.figure(f"{kind} speed / plain, {name}", 1 / _ratio(pairs), at_least=goals[name])
             plain.losses.clear()
             if session.take_fired() is not None:
@@ -235,32 +238,35 @@ def checkpoints(setting: Setting, findings: Findings) -> None:
     trainer, state = trainer_of(session), state_of(session)
     plain = PlainRun(setting, build, ADAM)
     iteration = setting.median_seconds(lambda: plain.iterate(1), times)
-    before = setting.allocated()
-    kept = trainer.checkpoint()
-    held_on_device, held = setting.allocated() - before, [trainer.checkpoint()]
+    for place, on_device in (("on the device", True), ("on the host", False)):
+        before = setting.allocated()
+        kept = trainer.checkpoint(on_device=on_device)
+        held_there = setting.allocated() - before
+        recycled = [trainer.checkpoint(on_device=on_device)]
 
-    def recycle() -> None:
-        held[0] = trainer.checkpoint(held[0])
+        def recycle(recycled: list[Checkpoint] = recycled, on_device: bool = on_device) -> None:
+            recycled[0] = trainer.checkpoint(recycled[0], on_device=on_device)
 
-    take, recycled = setting.median_seconds(trainer.checkpoint, times), setting.median_seconds(recycle, times)
-    put_back = setting.median_seconds(lambda: trainer.restore(kept), times)
-    findings.figure("checkpoint into old memory / iteration", recycled / iteration)
-    findings.figure("checkpoint put back / iteration", put_back / iteration)
-    findings.say(f"{kept.bytes / MIB:.0f} MiB, of which {held_on_device / MIB:.0f} on the device")
-    findings.say(f"take {take * 1e3:.1f} ms, again {recycled * 1e3:.1f}, put back {put_back * 1e3:.1f}")
+        def put_back(kept: Checkpoint = kept) -> None:
+            trainer.restore(kept)
+
+        seconds = setting.median_seconds(recycle, times), setting.median_seconds(put_back, times)
+        findings.figure(f"checkpoint {place} / iteration", seconds[0] / iteration)
+        findings.figure(f"checkpoint {place} put back / iteration", seconds[1] / iteration)
+        findings.say(f"{kept.bytes / MIB:.0f} MiB {place}, {held_there / MIB:.0f} of them there")
     entries = [each for entry in state.optimizer.state.values() for each in entry.values()]
     tensors = [each.detach() for each in (*state.model.parameters(), *state.model.buffers(), *entries)]
     tensors = [each for each in tensors if each.device.type == setting.device.type and each.is_floating_point()]
     copies = [torch.empty_like(each) for each in tensors]
-    on_device = setting.median_seconds(lambda: torch._foreach_copy_(copies, tensors), times)
-    findings.say(f"by foreach on the device {on_device * 1e3:.2f}")
+    foreach = setting.median_seconds(lambda: torch._foreach_copy_(copies, tensors), times)
+    findings.say(f"by foreach on the device {foreach * 1e3:.2f} ms")
     if setting.device.type == "cuda":
         pinned = torch.empty(sum(each.nbytes for each in tensors), dtype=torch.uint8, pin_memory=True)
 
         def pack() -> None:
             pinned.copy_(torch.cat([each.reshape(-1).view(torch.uint8) for each in tensors]), non_blocking=True)
 
-        findings.say(f"packed into pinned memory {setting.median_seconds(pack, times) * 1e3:.1f}")
+        findings.say(f"packed into pinned memory {setting.median_seconds(pack, times) * 1e3:.1f} ms")
 
 
 def statistics(setting: Setting, findings: Findings) -> None:
@@ -290,10 +296,26 @@ def statistics(setting: Setting, findings: Findings) -> None:
 def _in_turns(
     setting: Setting, plain: Callable[[], object], ours: Callable[[], object], turns: int
 ) -> list[tuple[float, float]]:
-    """Return the seconds of both, one after the other, in so many turns behind three that warm up."""
-    pairs = [(setting.seconds(plain), setting.seconds(ours)) for _ in range(turns + 3)]
-    return pairs[3:]
+    """Return the seconds of both, one after the other, in so many turns behind two that warm up."""
+    pairs = [(setting.seconds(plain), setting.seconds(ours)) for _ in range(turns + 2)]
+    return pairs[2:]
 
 
 def _ratio(pairs: list[tuple[float, float]]) -> float:
     return median(ours / plain for plain, ours in pairs)
+
+
+def profile(setting: Setting, findings: Findings) -> None:
+    """Which functions a stepped resnet18, and a network of six tensors, spend the host's time in."""
+    if not setting.with_profile:
+        raise Skipped("not asked for: --profile")
+    for build, times in ((resnet(), 20), (network, 50)):
+        session = setting.open(setting.placed(build), MOMENTUM)
+        run_all(session, "fbsz*4")
+        profiler = cProfile.Profile()
+        profiler.enable()
+        run_all(session, f"fbsz*{times}")
+        profiler.disable()
+        rows = sorted(pstats.Stats(profiler).get_stats_profile().func_profiles.items(), key=lambda row: -row[1].tottime)
+        told = [f"{name} {each.tottime / times * 1e3:.2f}" for name, each in rows[:45]]
+        findings.say(f"{build.__name__}, ms an iteration: {', '.join(told)}")

@@ -11,20 +11,26 @@ from dataclasses import replace
 from pathlib import Path
 from time import monotonic, sleep
 
-import torch
-from device_runs import MOMENTUM, Findings, Setting, Skipped, losses_of, run_all
+from device_runs import MOMENTUM, Findings, Setting, Skipped, deterministic_algorithms, losses_of, run_all
 
-from autograd_tui import open_session
+from autograd_tui import Session, open_session
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.phase_order import Goal
 
 
 def exported_script(setting: Setting, findings: Findings) -> None:
-    """A run that is exported as a script gives the same losses on the device."""
+    """A run that is exported as a script gives the same losses on the device, to the bit."""
+    with deterministic_algorithms():
+        session = open_session(
+            "resnet18", device=str(setting.device), optimizer=MOMENTUM, batch_size=2, deterministic=True
+        )
+        losses = losses_of(run_all(session, "fbsz*3"))
+        _compare_with_export(setting, findings, session, losses)
+
+
+def _compare_with_export(setting: Setting, findings: Findings, session: Session, losses: list[float | None]) -> None:
     from autograd_tui.export.live_export import export_live
 
-    session = open_session("resnet18", device=str(setting.device), optimizer=MOMENTUM, batch_size=2)
-    losses = losses_of(run_all(session, "fbsz*3"))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "run.py")
         findings.say(export_live(path, session, lambda: False).replace(folder, ""))
@@ -33,12 +39,7 @@ def exported_script(setting: Setting, findings: Findings) -> None:
         ended = subprocess.run([sys.executable, str(path)], capture_output=True, text=True, timeout=60, check=False)
     findings.require(ended.returncode == 0, f"the script ended with {ended.returncode}: {ended.stderr[-300:]}")
     printed = [float(each.split()[-1]) for each in ended.stdout.splitlines() if "loss" in each]
-    is_equal = len(printed) == len(losses) and all(a == b for a, b in zip(printed, losses, strict=True))
-    is_near = is_equal or torch.allclose(torch.tensor(printed), torch.tensor(losses), rtol=1e-3)
-    findings.require(
-        is_near, f"the script's losses are {printed}, the run's {losses}; it printed {ended.stdout[-300:]!r}"
-    )
-    findings.say("the same losses" if is_equal else f"losses that are near: {printed} beside {losses}")
+    findings.require(printed == losses, f"the script printed {ended.stdout[-300:]!r}, the run's losses are {losses}")
 
 
 SCRIPT = """

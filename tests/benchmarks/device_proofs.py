@@ -225,12 +225,18 @@ def out_of_memory(setting: Setting, findings: Findings) -> None:
 
 def gradient_check(setting: Setting, findings: Findings) -> None:
     """A gradient agrees with finite differences in float64, computed on the device."""
-    session = setting.open(network, ADAM)
-    run_all(session, "fb")
-    for name in ("body.0.weight", "body.4.bias"):
-        result = session.check_gradient(session.frame.index, name)
-        findings.require(result.verdict in ("agrees", "kink"), f"{name}: {result.verdict}")
-        findings.say(f"{name}: {result.verdict} in {len(result.numeric)} {result.kind}")
+    cases = (
+        (line, PLAIN_SGD, ("w", "b")),
+        (resnet(2), MOMENTUM, ("fc.bias",)),
+        (network, ADAM, ("body.0.weight", "body.4.bias")),
+    )
+    for build, optimizer, names in cases[:: 2 if setting.is_quick else 1]:
+        session = setting.open(build, optimizer)
+        run_all(session, "fb")
+        for name in names:
+            result = session.check_gradient(session.frame.index, name)
+            findings.require(result.verdict in ("agrees", "kink"), f"{name}: {result.verdict}")
+            findings.say(f"{name}: {result.verdict} in {len(result.numeric)} {result.kind}")
 
 
 def looks(setting: Setting, findings: Findings) -> None:

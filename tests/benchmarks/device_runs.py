@@ -94,6 +94,7 @@ class Setting:
     is_quick: bool = False  # small sizes and few turns
     with_compiler: bool = False
     with_ranks: bool = False
+    with_profile: bool = False
 
     @property
     def on_cpu(self) -> bool:

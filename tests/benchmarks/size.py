@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter
@@ -18,7 +19,11 @@ from free_run import iteration, opened, resident
 from keys import press
 
 from autograd_tui import open_session
+from autograd_tui.core.frame import Frame
 from autograd_tui.engine.session import Session
+from autograd_tui.journal.checkpoint_file import save_checkpoint
+from autograd_tui.journal.entry import Entry
+from autograd_tui.journal.journal_file import hash_prefix
 from autograd_tui.journal.reader import read_journal
 from autograd_tui.journal.resume_run import resume_run
 from autograd_tui.journal.writer import JournalWriter
@@ -28,6 +33,7 @@ KEY_ROUNDS = 15
 FORK = 40  # the frame that the long branch is left from
 LISTINGS = 3
 RESUMES = 3
+REAL_COMMANDS = 8000  # at the end of a long journal: those of some seconds
 
 
 def run_to(shown: Terminal, goal: int) -> None:
@@ -73,30 +79,57 @@ def step(session: Session, commands: int) -> None:
             session.run(letter)
 
 
+def long_journal(path: Path, commands: int) -> Frame:
+    """Write a journal of so many commands with its newest checkpoint, as a run leaves it; return its last frame.
+
+    The last lines are those of a real run, which count on from earlier ones: no digest depends on a frame's index.
+    """
+    short = path.with_name("short.journal")
+    session = open_session("linear")
+    session.observer = JournalWriter(short, session.about, private=True)
+    step(session, min(commands, REAL_COMMANDS))
+    session.close(in_order=True)
+    checkpoint, end = session._replayer.checkpoints.newest, session.frame
+    earlier = commands - end.index
+    header, *lines = short.read_text().splitlines()
+    entries = [Entry.from_json_line(line.encode()) for line in lines if not line.startswith('{"left":')]
+    with path.open("w") as file:
+        file.write(f"{header}\n")
+        file.writelines(f'[{number + 1},{number},"{"fbsz"[number % 4]}","{"0" * 16}"]\n' for number in range(earlier))
+        for entry in entries:
+            file.write(replace(entry, id=entry.id + earlier, parent=entry.parent + earlier).to_json_line())
+    if checkpoint is not None and checkpoint.frame.index:
+        index = checkpoint.frame.index + earlier
+        later = replace(checkpoint, frame=replace(checkpoint.frame, index=index))
+        prefix = hash_prefix(path, path.stat().st_size)
+        save_checkpoint(path, later, session.history, entry=index, lines=prefix, mode=0o600)
+    return end
+
+
 def resumed_journal(commands: int) -> list[Figure]:
-    """Step the line with a journal of so many commands; return resuming over reading, and the most memory beyond it."""
-    times, reads = [], []
+    """Return resuming a journal of so many commands over reading it, the seconds of both, and the memory they take."""
+    ratios, reads, memory = [], [], []
     with TemporaryDirectory() as folder:
         path = Path(folder) / "long.journal"
-        session = open_session("linear")
-        session.observer = JournalWriter(path, session.about, private=True)
-        step(session, commands)
-        session.close(in_order=True)
-        end = session.frame
+        end = long_journal(path, commands)
         for _ in range(RESUMES):
+            session = open_session("linear")
+            before = held_memory()
             started = perf_counter()
             journal = read_journal(path)
-            reads.append(perf_counter() - started)
-            resumed = open_session("linear")
-            started = perf_counter()
-            resume_run(resumed, journal)
-            times.append(perf_counter() - started)
-            assert resumed.frame.same(end)
-            resumed.close(in_order=False)
-    ratios = [(read + taken) / read for read, taken in zip(reads, times, strict=True)]
+            between = perf_counter()
+            resume_run(session, journal)
+            ended = perf_counter()
+            memory.append(held_memory() - before)
+            reads.append(between - started)
+            ratios.append((ended - started) / (between - started))
+            assert (session.frame.index, session.frame.loss) == (commands, end.loss)
+            session.close(in_order=False)
+            del journal, session
     return [
         Figure(f"{commands:,} commands in a journal: resume / read", ratios, at_most=2),
         Figure(f"{commands:,} commands in a journal: read", reads, "s"),
+        Figure(f"{commands:,} commands in a journal: memory", memory, "MB"),
     ]
 
 
@@ -124,9 +157,10 @@ def listed_journals(journals: int) -> Figure:
     return Figure(f"sessions, of {journals:,}", seconds, "s", at_most=2)
 
 
-def most_memory() -> float:
-    """Return the most megabytes that this program has held."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+def held_memory() -> float:
+    """Return the megabytes of memory that this program holds."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize() / 1e6
 
 
 def figures(iterations: int, commands: int, journals: int) -> list[Figure]:
@@ -142,4 +176,3 @@ if __name__ == "__main__":
     arguments = parser.parse_args()
     for figure in figures(arguments.iterations, arguments.commands, arguments.journals):
         print(figure.row())
-    print(f"  the most memory held: {most_memory():,.0f} MB")

@@ -19,7 +19,7 @@ def forked(*words: str, anew: bool, **options: Any) -> Terminal:
     return Terminal(*words, **options)
 
 
-@pytest.mark.parametrize("name", some(list(table.QUICK), 4))
+@pytest.mark.parametrize("name", some(list(table.QUICK), 3))
 def test_a_benchmark_returns_its_figures(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(keys, "Terminal", forked)
     monkeypatch.setattr(free_run, "Terminal", forked)

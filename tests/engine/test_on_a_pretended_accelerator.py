@@ -16,7 +16,8 @@ from autograd_tui.core.command import Phase
 SUPPORT = Path(__file__).parents[1] / "support"
 SCENARIOS = ("linear", "network")
 ALL_SCENARIOS = (*SCENARIOS, "resnet18")
-ADDED_LAUNCHES = {"f": 10, "b": 6, "s": 8, "z": 0}  # at most, beside the plain loop's, however many tensors there are
+# At most, beside the plain loop's, however many tensors there are; of a forward with those of a checkpoint.
+ADDED_LAUNCHES = {"f": 15, "b": 6, "s": 8, "z": 0}
 
 
 @pytest.fixture(scope="module")
@@ -115,6 +116,12 @@ def test_a_watched_run_is_held_at_the_frame_at_which_it_is_held_on_the_cpu(found
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_the_device_is_chosen_and_its_memory_is_told(found: dict[str, Any], name: str) -> None:
     assert found[f"memory_and_device {name}"] == ["pretended", True, "pretended", "pretended:0"]
+
+
+def test_a_batch_that_the_scenario_brings_to_the_device_is_copied_there(found: dict[str, Any]) -> None:
+    assert found["rewound captured"] == []
+    counts = {command: sum(found["readbacks captured"][command].values()) for command in "fbsz"}
+    assert counts == {"f": 1, "b": 1, "s": 1, "z": 0}
 
 
 def test_a_table_of_many_large_tensors_takes_no_more_launches_than_one_of_few(found: dict[str, Any]) -> None:

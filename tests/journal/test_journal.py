@@ -34,6 +34,7 @@ from autograd_tui.journal.writer import JournalWriter
 from expected_journal import spelled
 from plain_loop import Batch
 from session_internals import as_scenario
+from spoiled_journals import REAL, check_plain_lines, real
 
 
 def kept(path: Path, scenario: str = "linear") -> Session:
@@ -302,8 +303,18 @@ def test_a_journal_of_the_first_version_stands_where_its_run_did(path: Path) -> 
     path.write_text(OF_VERSION_0_1)
     journal = read_journal(path)
     assert (journal.damage, list(journal.end_frames)) == (None, [1, 2, 3, 4, 5, 169, 168, 169, 201, 0])
-    shorter = replace(journal, entries=journal.entries[:9], end_frames=journal.end_frames[:9])
-    assert told(shorter)[-33:] == ["z", *"fbsz" * 8]
+    path.write_text("".join(OF_VERSION_0_1.splitlines(keepends=True)[:10]))
+    assert told(read_journal(path))[-33:] == ["z", *"fbsz" * 8]
+
+
+def test_lines_that_are_read_by_one_expression_are_those_that_parsing_finds(path: Path) -> None:
+    path.parent.mkdir()
+    plain = 0
+    for number in range(REAL):
+        path.write_bytes(real(number))
+        check_plain_lines(journal := read_journal(path))
+        plain += len(journal.entries.letters.replace(b"-", b""))
+    assert plain > 10 * REAL
 
 
 @pytest.mark.parametrize("number", range(5))

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from autograd_tui import Options, Parts, Session, open_session
+from autograd_tui.engine.replay import free_run
 from autograd_tui.engine.tracing import measurement_batch
 from autograd_tui.engine.training.accelerator import choose_device
 from autograd_tui.engine.training.checkpoint import restore_checkpoint
@@ -41,6 +42,13 @@ def _network(options: Options) -> Parts:
     model = Network()
     x, y = torch.rand(16, 16), torch.rand(16, 2)
     return Parts(model=model, batch=lambda _: (x, y), loss=nn.functional.mse_loss, optimizer="adam,lr=0.01")
+
+
+def _captured(options: Options) -> Parts:
+    """Train on batches that the scenario itself has brought to the device."""
+    model = Network()
+    batches = [(torch.rand(16, 16).to(NAME), torch.rand(16, 2).to(NAME))]
+    return Parts(model=model, batch=lambda _: batches[0], loss=nn.functional.mse_loss, optimizer="adam,lr=0.01")
 
 
 class Doubled(torch.autograd.Function):
@@ -84,10 +92,11 @@ def _spoiled(*, unseen: bool) -> Scenario:
 
 
 def opened(name: str, device: str = NAME) -> Session:
-    """Open "linear", "network" or a resnet18 of two small images on a device."""
+    """Open "linear", "network", "captured" or a resnet18 of two small images on a device."""
     if name == "resnet18":
         return open_session(name, device=device, image_size=32, batch_size=2)
-    return open_session(Scenario("network", _network) if name == "network" else name, device=device)
+    own = {"network": _network, "captured": _captured}
+    return open_session(Scenario(name, own[name]) if name in own else name, device=device)
 
 
 def iterations(name: str) -> int:
@@ -220,12 +229,13 @@ def added_launches(name: str) -> dict[str, int]:
 def readbacks_of_a_watched_run(name: str) -> list[int]:
     """Return how often free runs of some and of more iterations wait for the device while a watchpoint is armed."""
     counts = []
+    free_run.MAX_FRAME_INTERVAL = 100.0  # on a machine however busy there is no frame between
     for times in (6, 30):
         session = opened(name)
         list(session.run_all("fbsz*3"))
         session.arm("nonfinite")
         with counted() as places:
-            for _ in session.run_free(session.end_of(times), lambda: False, every=10):
+            for _ in session.run_free(session.end_of(times), lambda: False, every=100):
                 pass
         counts.append(sum(places.values()))
     return counts
@@ -330,6 +340,7 @@ def main() -> None:
         results[f"added_launches {name}"] = added_launches(name)
     results["readbacks_of_a_watched_run network"] = readbacks_of_a_watched_run("network")
     results["launches of a table"] = [launches_of_a_table(count) for count in (2, 12)]
+    results |= {f"{check.__name__} captured": check("captured") for check in (rewound, readbacks)}
     results["watched linear"] = watched("linear")
     results["not finite"] = not_finite()
     results["not finite, changed unseen"] = not_finite(unseen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import shutil
 import sys
 import traceback
@@ -21,6 +22,7 @@ from torchvision import models
 from autograd_tui.core.errors import Refused
 from autograd_tui.engine.open_session import open_session
 from autograd_tui.engine.replay import free_run
+from autograd_tui.journal import reader as reading
 from autograd_tui.journal import writer as writing
 from autograd_tui.journal.interrupted import interrupted_run, journal_summary
 from autograd_tui.journal.reader import Journal, read_journal
@@ -178,6 +180,7 @@ def check_read(path: Path) -> Journal | None:
     assert journal.size + journal.unread_bytes == path.stat().st_size
     assert isinstance(journal.loss, float | int | None)
     told = rebuild_branches(journal)
+    check_plain_lines(journal)
     assert journal.frame <= len(told.log) == len(journal.log(journal.branch_tip)) == journal.tree.end
     assert len(journal.log()) == journal.frame
     for number, end in told.ends.items():
@@ -188,9 +191,22 @@ def check_read(path: Path) -> Journal | None:
         before = path.with_name("before.journal")
         before.write_bytes(path.read_bytes()[: journal.size])
         again = read_journal(before)
-        assert (again.damage, again.entries, again.end_frames) == (None, journal.entries, journal.end_frames)
+        assert (again.damage, [*again.entries], again.end_frames) == (None, [*journal.entries], journal.end_frames)
         before.unlink()
     return journal
+
+
+def check_plain_lines(journal: Journal) -> None:
+    """Read a journal's plain lines as all others are; raises AssertionError where that makes a difference."""
+    with patch.object(reading, "PLAIN_LINE", re.compile(b"(?!)")):
+        other = read_journal(journal.path)
+    assert not other.entries.letters.strip(b"-")
+    assert [*other.entries] == [*journal.entries]
+    ours, theirs = rebuild_branches(journal), rebuild_branches(other)
+    assert (ours.log._blocks, ours.log._open, ours.ends) == (theirs.log._blocks, theirs.log._open, theirs.ends)
+    for name in ("end_frames", "size", "damage", "left"):
+        assert getattr(other, name) == getattr(journal, name), name
+    assert vars(other.tree) == vars(journal.tree)
 
 
 _opened: list[str] = []

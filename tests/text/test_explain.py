@@ -169,6 +169,28 @@ def test_a_forward_that_raised_says_how_to_get_past_chance() -> None:
     assert said(forward, session).endswith("it would again: :seed=1 gives it other random numbers.")
 
 
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        (
+            "RuntimeError",
+            "Expected all tensors to be on the same device, but got cuda:0 and cpu!",
+        ),
+        ("RuntimeError", "indices should be either on cpu or on the same device as the indexed tensor (cpu)"),
+        ("TypeError", "can't convert cuda:0 device type tensor to numpy. Use Tensor.cpu() to copy the tensor first."),
+    ],
+)
+def test_a_forward_where_two_devices_meet_says_how_to_train_on_one(kind: str, message: str) -> None:
+    session = open_session("linear")
+    *_, frame = session.run_all("fbB")
+    assert frame.error is not None
+    assert "--device" not in said(frame, session)
+    error = replace(frame.error, type=kind, message=message)
+    words = said(replace(frame, command=Command("forward"), error=error), session)
+    assert "start with --device cpu" in words
+    assert "chance" not in words
+
+
 def test_frame_0_asks_which_way() -> None:
     session = open_session()
     assert "Which way should w and b move, and who decides?" in said(session.frame, session)

@@ -206,6 +206,13 @@ def test_the_status_row_says_where_the_script_is_held(width: int, says: str) -> 
     assert len(row) <= width
 
 
+def test_the_status_row_says_where_the_parameters_are() -> None:
+    frame = gan()[10]
+    assert frame.script is not None
+    on_card = replace(frame, script=replace(frame.script, device="cuda:0"))
+    assert "· cuda:0" in plain(status_line(on_card, ABOUT, 10, 100))
+
+
 def test_the_batch_of_a_script_is_none_of_a_scenario() -> None:
     assert "scenario" not in "".join(plain(line) for line in batch_lines(gan()[8], ABOUT, 60))
 

@@ -86,9 +86,13 @@ def replay(words: list[str]) -> int:
         return _check(journal, lambda: open_recorded_session(journal, named, options))
     speed = _parse_speed(options.speed)
     check_terminal()
+    from autograd_tui.cli.torch_libraries import TorchLibraries
     from autograd_tui.tui.app import run_on_screen
 
+    libraries = TorchLibraries()
+
     def open_replay(_: str | None) -> Session:
+        libraries.wait()
         session = open_recorded_session(journal, named, options)
         session.can = REPLAYED
         return session
@@ -101,6 +105,7 @@ def replay(words: list[str]) -> int:
         ascii_only=options.ascii,
         can=REPLAYED,
         speed=speed,
+        when_painted=libraries.start,
     )
 
 

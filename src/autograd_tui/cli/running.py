@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import io
 import os
 import signal
@@ -73,17 +74,29 @@ def _run_on_screen(
     if options.do == "-":
         raise Refused("--do - needs --headless: with a screen, the keyboard gives the commands.")
     check_terminal()
+    gc.disable()
+    from autograd_tui.cli.torch_libraries import TorchLibraries
     from autograd_tui.tui.app import run_on_screen
 
-    folder = working_folder()
+    gc.freeze()  # what has been imported stays, and need not be looked through
+    gc.enable()
+    folder, libraries = working_folder(), TorchLibraries()
 
     def open_one(scenario: str | None) -> Session:
+        libraries.wait()
         return open_session() if scenario is None else _open_another(scenario, options, folder)
 
     greeting = _interrupted_run() if len(sys.argv) == 1 else None
     looks = {"theme": options.theme, "ascii_only": options.ascii}
     return run_on_screen(
-        open_one, commands, title=title, begins_slowly=True, greeting=greeting, exporter=export_session, **looks
+        open_one,
+        commands,
+        title=title,
+        begins_slowly=True,
+        greeting=greeting,
+        exporter=export_session,
+        when_painted=libraries.start,
+        **looks,
     )
 
 

@@ -19,6 +19,7 @@ TOP_COUNT = 5  # largest outputs of a sample that a frame holds
 MAX_TOP_SAMPLES = 16  # samples of a batch whose largest outputs it holds
 
 
+ON_SEVERAL_DEVICES = ("on the same device", "either on cpu or on the same", "device type tensor to numpy")
 OUT_OF_MEMORY = ("out of memory", "STATUS_ALLOC_FAILED", "not enough memory", "can't allocate memory")
 
 
@@ -39,6 +40,11 @@ class TorchError:
         if self.type in ("OutOfMemoryError", "MemoryError"):
             return True
         return self.type == "RuntimeError" and any(words in self.message for words in OUT_OF_MEMORY)
+
+    @property
+    def is_of_several_devices(self) -> bool:
+        """Whether tensors of two devices met, as where a model makes one on the CPU while it is on a card."""
+        return self.type in ("RuntimeError", "TypeError") and any(words in self.message for words in ON_SEVERAL_DEVICES)
 
     def leaves_half_done(self, phase: Phase | None) -> bool:
         """Return whether the phase that raised it may have changed what it cannot restore itself."""

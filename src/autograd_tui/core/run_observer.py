@@ -41,9 +41,10 @@ class RunObserver(Protocol):
     def on_branch_taken(self, number: int, frame: Frame) -> None:
         """Take in that training is at the end of a branch."""
 
-    def on_checkpoint(self, checkpoint: Any, history: History) -> None:
+    def on_checkpoint(self, checkpoint: Any, history: History, *, last: bool = False) -> None:
         """Store the newest checkpoint, unless the last one stored is recent; its tensors are reused soon.
 
+        last: the run ends, so that no newer one follows.
         checkpoint: an `engine.training.checkpoint.Checkpoint`, which core does not know.
         """
 

@@ -17,6 +17,7 @@ class ScriptStop:
     source: tuple[str, ...] = ()  # lines around the call, without their ends
     library: tuple[str, int] | None = None  # file and line in a library that made the call, where one did
     inside: tuple[str, ...] = ()  # the calls that it was made inside of, outermost first: ("optimizer.step",)
+    device: str = "cpu"  # of the parameters: "cuda:0", or "cpu, cuda:0" where some are elsewhere
     models: tuple[str, ...] = ()  # variables of the models that took part in the loss
     optimizer: str = ""  # variable of the optimizer that stepped, cleared, or was scheduled
     steps: tuple[tuple[str, int], ...] = ()  # completed steps of each optimizer, by its variable

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import BinaryIO
+
+import torch
 
 from autograd_tui.core.capabilities import LIVE
 from autograd_tui.core.command import Command, parse, parse_one
 from autograd_tui.core.command_log import CommandLog
 from autograd_tui.core.device_load import DeviceLoad
+from autograd_tui.core.errors import Refused
 from autograd_tui.core.frame import Frame
 from autograd_tui.core.frame_store import Branch, Branches
 from autograd_tui.core.gradcheck_result import GradCheck
@@ -38,6 +42,7 @@ from autograd_tui.engine.training.device_load_reader import DeviceLoadReader
 from autograd_tui.engine.training.param_groups import group_specs
 from autograd_tui.engine.training.tensor_file import save
 from autograd_tui.engine.training.trainer import Trainer
+from autograd_tui.engine.training.user_code import let_go_of_tensors
 
 
 class Session:
@@ -187,11 +192,13 @@ class Session:
 
         Where it was not recorded, it runs again from a checkpoint. Raises Refused where no phase led there.
         """
-        return self._timeline.trace(index)
+        with self._beside_training("to look inside a phase"):
+            return self._timeline.trace(index)
 
     def inspect(self, name: str) -> Inspection:
         """Return exact statistics of a parameter where training stands; nothing is changed, and nothing recorded."""
-        return self._trainer.inspect(name)
+        with self._beside_training(f"to measure {name} exactly"):
+            return self._trainer.inspect(name)
 
     def check_gradient(self, index: int, what: str | int, *, stopped: Callable[[], bool] = lambda: False) -> GradCheck:
         """Compare a gradient at frame `index` with finite differences in float64.
@@ -202,7 +209,21 @@ class Session:
         """
         self._timeline.check(index)
         import_compiler()
-        return self._grad_checker.check_gradient(index, what, self._timeline.checker(), stopped)
+        with self._beside_training("for a gradient check"):
+            return self._grad_checker.check_gradient(index, what, self._timeline.checker(), stopped)
+
+    @contextmanager
+    def _beside_training(self, purpose: str) -> Iterator[None]:
+        """Raise Refused where what runs inside finds no memory; training stands where it stood."""
+        here = self.frame.index
+        try:
+            yield
+            return
+        except torch.OutOfMemoryError as error:
+            let_go_of_tensors(error)
+        self._trainer.release_memory()
+        self._replayer.return_to(here, self._timeline.checker())
+        raise Refused(f"there is too little memory on {self.about.device} {purpose}: training stands as before.")
 
     def choose_surface(self, choice: SurfaceChoice) -> None:
         """Choose the surface that `surface` measures; raises Refused where there is none."""
@@ -326,5 +347,4 @@ class Session:
 
     def close(self, *, in_order: bool) -> None:
         """End the observer, if there is one; where not `in_order`, the run waits to be resumed."""
-        if self.observer is not None:
-            self.observer.close(in_order=in_order)
+        self._timeline.close(in_order=in_order)

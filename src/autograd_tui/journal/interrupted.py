@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime
-from itertools import groupby, islice
+from itertools import accumulate, groupby, islice
 from pathlib import Path
 
 from autograd_tui.core.errors import Refused
@@ -73,7 +73,7 @@ def interrupted_run() -> str | None:
             journal = read_journal(path)
             if journal.config.script:
                 continue  # it is run anew, and waits for nobody
-            has_length = _count_commands(journal) >= MIN_COMMANDS
+            has_length = _has_commands(journal, MIN_COMMANDS)
             if _is_interrupted(journal) and (has_length or interrupted is None):
                 interrupted = journal
             if has_length:
@@ -85,8 +85,10 @@ def _is_interrupted(journal: Journal) -> bool:
     return journal.left is None and bool(journal.entries) and not is_locked(journal.path)
 
 
-def _count_commands(journal: Journal) -> int:
-    return sum(len(entry.commands()) for entry in journal.entries)
+def _has_commands(journal: Journal, count: int) -> bool:
+    """Return whether at least so many commands have run."""
+    counts = accumulate(len(entry.commands()) for entry in journal.entries)
+    return any(each >= count for each in counts)
 
 
 def _resume_hint(journal: Journal) -> str:

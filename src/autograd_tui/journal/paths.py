@@ -65,8 +65,9 @@ def is_own_journal(path: Path, status: os.stat_result) -> bool:
 
     status: of the open file itself, since its name may lead elsewhere by now.
     """
+    runs = runs_folder()
     try:
-        folder, link = runs_folder().stat(), (runs_folder() / path.name).lstat()
+        folder, link = runs.stat(), (runs / path.name).lstat()
     except OSError:
         return False
     return os.path.samestat(link, status) and all(map(_is_private, (folder, status)))

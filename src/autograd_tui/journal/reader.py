@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 from autograd_tui.core.command import MAX_COMMANDS
 from autograd_tui.core.command_log import CommandLog
@@ -56,6 +57,12 @@ class EntryTree:
         self._add(parent, start)
         self.tip, self.end = self.last, end
 
+    def add_commands(self, count: int) -> None:
+        """Add so many lines, each of which runs one command from the end of the present branch."""
+        if count:
+            self._add(self.tip, self.end, count)
+            self.tip, self.end = self.last, self.end + count
+
     def add_rewind(self, frame: int) -> None:
         """Add a line that runs nothing: later frames stay until something runs from there."""
         self._add(self.line_of(frame), frame)
@@ -67,13 +74,57 @@ class EntryTree:
         self._add(tip, end)
         self.tip, self.end = tip, end
 
-    def _add(self, parent: int, start: int) -> None:
-        far = self._jumps[parent]
-        skips = self._depths[parent] - self._depths[far] == self._depths[far] - self._depths[self._jumps[far]]
+    def _add(self, parent: int, start: int, count: int = 1) -> None:
+        """Add a line that starts from a frame, and so many after it, each a command further than the one before."""
+        first, jumps, depths = len(self._parents), self._jumps, self._depths
         self._parents.append(parent)
-        self._starts.append(start)
-        self._jumps.append(self._jumps[far] if skips else parent)
-        self._depths.append(self._depths[parent] + 1)
+        self._parents.extend(range(first, first + count - 1))
+        self._starts.extend(range(start, start + count))
+        depths.extend(range(depths[parent] + 1, depths[parent] + count + 1))
+        for line in range(first, first + count):
+            far = jumps[parent]
+            further = jumps[far]
+            skips = depths[parent] - depths[far] == depths[far] - depths[further]
+            jumps.append(further if skips else parent)
+            parent = line
+
+
+# A line of one phase that has raised nothing, with its own loss or that of the line before. Most lines are such.
+PLAIN_LINE = re.compile(
+    rb"\[(0|[1-9][0-9]{0,17}),(0|[1-9][0-9]{0,17})," + rb'"([fbsz])","[0-9a-f]{16}"'
+    rb'(?:,\{"loss":(?:"NaN"|"-?Infinity"|-?(?:0|[1-9][0-9]{0,17})(?:\.[0-9]{1,20})?(?:e[+-]?[0-9]{1,3})?)\})?\]\n'
+)
+NOT_PLAIN = ord("-")
+
+
+class Entries(Sequence[Entry]):
+    """The entries of a journal, each parsed when it is asked for: a million of them take 50 MB.
+
+    `letters` has one byte for each: that of its phase, as in b"f", where it is a plain line that goes on from the end
+    of the branch, else b"-".
+    """
+
+    def __init__(self, data: bytes) -> None:
+        self.letters = bytearray()
+        self._data, self._offsets = data, array("q")
+
+    def extend(self, offsets: Sequence[int], letters: Sequence[int] = (NOT_PLAIN,)) -> None:
+        """Add the entries whose lines begin there."""
+        self._offsets.extend(offsets)
+        self.letters.extend(letters)
+
+    def __len__(self) -> int:
+        return len(self.letters)
+
+    @overload
+    def __getitem__(self, index: int) -> Entry: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Entry]: ...
+    def __getitem__(self, index: int | slice) -> Entry | list[Entry]:
+        if isinstance(index, slice):
+            return [self[each] for each in range(*index.indices(len(self)))]
+        offset = self._offsets[index]
+        return Entry.from_json_line(self._data[offset : self._data.index(b"\n", offset)])
 
 
 ROOT = Entry(0, 0, "@0", "")
@@ -88,14 +139,19 @@ class Journal:
     path: Path
     config: RunConfig
     started: float  # seconds since the epoch
-    entries: Sequence[Entry]
+    entries: Entries
     end_frames: Sequence[int]  # the frame that each entry led to
     size: int  # bytes of the lines that could be read
     unread_bytes: int  # bytes behind them, of a line that was never finished, or of those from a damaged one on
     left: Mapping[str, Any] | None  # in order: when, and the loss; None where the run was cut off
     tree: EntryTree
-    is_own: bool = False  # whether this machine's user has written it, in the state folder
+    status: os.stat_result  # of the file when it was read
     damage: str | None = None  # which line cannot be read, and why; None where all can
+
+    @property
+    def is_own(self) -> bool:
+        """Whether this machine's user has written it, in the state folder."""
+        return is_own_journal(self.path, self.status)
 
     @property
     def tip(self) -> Entry:
@@ -151,38 +207,61 @@ class Journal:
 
 def read_journal(path: Path) -> Journal:
     """Read a journal, up to its first line that is damaged; raises Refused where the file is none."""
-    data, is_own = _read_bytes(path)
-    whole, _, rest = data.rpartition(b"\n")
-    first, *lines = whole.split(b"\n")
-    config, started = parse_header_line(first, path=str(path))
-    entries: list[Entry] = []
-    end_frames: list[int] = []
-    tree, left, damage, size = EntryTree(), None, None, len(first) + 1
+    data, status = _read_bytes(path)
+    size, end = data.find(b"\n") + 1, data.rfind(b"\n") + 1  # of the lines that could be read, and of the whole ones
+    config, started = parse_header_line(data[: max(size - 1, 0)], path=str(path))
+    entries, end_frames, tree = Entries(data), array("q"), EntryTree()
+    left, damage = None, None
     try:
-        for line in lines:
+        while size < end:
+            if (after := _read_plain_lines(data, size, tree, entries, end_frames)) > size:
+                size, left = after, None
+                continue
+            line = data[size : data.index(b"\n", size)]
             left = parse_closing_line(line) if line.startswith(CLOSING_PREFIX) else None
             if left is None:
                 entry = Entry.from_json_line(line)
                 end_frames.append(_end_frame(entry, tree, entries, end_frames))
-                entries.append(entry)
+                entries.extend([size])
             size += len(line) + 1
-        _check_unfinished(rest, len(entries) + 1)
+        _check_unfinished(data[end:], len(entries) + 1)
     except ValueError as error:
         number = data.count(b"\n", 0, size) + 1
         left, damage = None, f"its line {number} cannot be read ({error})"
-    return Journal(path, config, started, entries, end_frames, size, len(data) - size, left, tree, is_own, damage)
+    return Journal(path, config, started, entries, end_frames, size, len(data) - size, left, tree, status, damage)
 
 
-def _read_bytes(path: Path) -> tuple[bytes, bool]:
-    """Return the bytes of a file, and whether it is this user's own; raises Refused where that is not possible."""
+def _read_plain_lines(data: bytes, offset: int, tree: EntryTree, entries: Entries, end_frames: array[int]) -> int:
+    """Take in the plain lines from an offset on that go on from where training stood; return the offset behind them."""
+    if end_frames and end_frames[-1] != tree.end:
+        return offset
+    number, parent, last = len(entries) + 1, tree.tip, len(entries) + MAX_COMMANDS - tree.end
+    offsets, letters = [], bytearray()
+    while (
+        number <= last
+        and (line := PLAIN_LINE.match(data, offset))
+        and int(line[1]) == number
+        and int(line[2]) == parent
+    ):
+        offsets.append(offset)
+        letters += line[3]
+        parent, number, offset = number, number + 1, line.end()
+    end_frames.extend(range(tree.end + 1, tree.end + len(offsets) + 1))
+    entries.extend(offsets, letters)
+    tree.add_commands(len(offsets))
+    return offset
+
+
+def _read_bytes(path: Path) -> tuple[bytes, os.stat_result]:
+    """Return the bytes of a file and its status; raises Refused where that is not possible."""
     try:
         with open_to_read(path) as file:
-            data, is_own = file.read(MAX_BYTES + 1), is_own_journal(path, os.fstat(file.fileno()))
+            data, status = file.read(MAX_BYTES + 1), os.fstat(file.fileno())
     except OSError as error:
         raise Refused(f"{path} cannot be read: {error.strerror}.") from None
     if len(data) > MAX_BYTES:
         raise Refused(f"{path} is no journal: it is longer than {MAX_BYTES:,} bytes.")
-    return data, is_own
+    return data, status
 
 
 def _end_frame(entry: Entry, tree: EntryTree, entries: Sequence[Entry], end_frames: Sequence[int]) -> int:

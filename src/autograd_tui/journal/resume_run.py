@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-from autograd_tui.core.command_log import CommandLog
+from autograd_tui.core.command import COMMAND_BY_LETTER
+from autograd_tui.core.command_log import ITERATION, CommandLog
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.frame import Frame, plain_number
 from autograd_tui.core.frame_store import Branches
@@ -15,6 +17,9 @@ from autograd_tui.journal.entry import Entry, frame_digest
 from autograd_tui.journal.reader import Journal
 from autograd_tui.journal.verify import machine_differences, replay_log
 from autograd_tui.journal.writer import JournalWriter
+
+PLAIN_OR_NOT = re.compile(rb"[fbsz]+|-")  # in the letters of a journal's entries
+ITERATIONS_OR_PHASE = re.compile(rb"(?:fbsz)+(?=f)|[fbsz]")  # the last iteration of all is still going on
 
 
 @dataclass(slots=True)
@@ -33,6 +38,16 @@ class BranchRebuilder:
             self.log.truncate_after(start)
         entry.append_to(self.log)
         self._end = entry.id
+
+    def run_phases(self, letters: bytes, last: int) -> None:
+        """Add phases that went on from the end, up to entry `last`."""
+        for found in ITERATIONS_OR_PHASE.finditer(letters):
+            iterations, rest = divmod(len(found[0]), len(ITERATION))
+            if rest:
+                self.log.append(COMMAND_BY_LETTER[found[0].decode()])
+            else:
+                self.log.append_block(ITERATION, iterations)
+        self._end = last
 
     def take_branch(self, entry: Entry) -> None:
         """Return to the branch that an entry names; raises Refused where there is none."""
@@ -53,9 +68,13 @@ class BranchRebuilder:
 def rebuild_branches(journal: Journal) -> BranchRebuilder:
     """Return the branches as they were when the run stopped; raises Refused where a line makes no sense."""
     rebuilt = BranchRebuilder()
-    for entry, end in zip(journal.entries, journal.end_frames, strict=True):
+    for found in PLAIN_OR_NOT.finditer(journal.entries.letters):
+        if found[0] != b"-":
+            rebuilt.run_phases(found[0], found.end())
+            continue
+        entry = journal.entries[found.start()]
         start = journal.start(entry)
-        if start < end:
+        if start < journal.end_frames[found.start()]:
             rebuilt.run(entry, start)
         elif entry.takes_branch:
             rebuilt.take_branch(entry)

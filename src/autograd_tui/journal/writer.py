@@ -22,8 +22,11 @@ from autograd_tui.journal.reader import EntryTree, Journal
 if TYPE_CHECKING:
     from autograd_tui.engine.training.checkpoint import Checkpoint
 
-CHECKPOINT_INTERVAL = 5.0  # seconds between checkpoints on disk, so that resuming runs no more than that again
+CHECKPOINT_INTERVAL = 2.0  # seconds between checkpoints on disk, so that resuming runs no more than that again
 MAX_CHECKPOINT_SHARE = 0.01  # of the run's time that they may cost
+LAST_INTERVALS = 0.25  # since the one before, from which on the newest is written where a run ends
+MAX_LAST_SHARE = 0.25  # of the time that it saves whoever resumes the run
+WRITE_SPEED = 500e6  # bytes a second, for as long as none has been written
 FREE_RUN_INTERVAL = 0.25  # seconds between the lines of a free run
 
 
@@ -112,10 +115,10 @@ class JournalWriter:
         self._tree.return_to_branch(tip)
         self._write(entry.to_json_line(), frame.index)
 
-    def on_checkpoint(self, checkpoint: Checkpoint, history: History) -> None:
-        """Write a checkpoint beside the journal, once in a while, where that has every line."""
+    def on_checkpoint(self, checkpoint: Checkpoint, history: History, *, last: bool = False) -> None:
+        """Write a checkpoint beside the journal, once in a while, where that has every line; `last`: the run ends."""
         started = monotonic()
-        soon = started - self._checkpoint_time < max(CHECKPOINT_INTERVAL, self._checkpoint_cost / MAX_CHECKPOINT_SHARE)
+        soon = started - self._checkpoint_time < self._min_interval(checkpoint, last=last)
         if soon or not self._file.is_open or checkpoint.frame is self._checkpoint_frame:
             return
         from autograd_tui.journal.checkpoint_file import save_checkpoint
@@ -138,6 +141,13 @@ class JournalWriter:
             self._checkpoint_error = error_reason(error)
         self._checkpoint_time, self._checkpoint_frame = monotonic(), checkpoint.frame
         self._checkpoint_cost = self._checkpoint_time - started
+
+    def _min_interval(self, checkpoint: Checkpoint, *, last: bool) -> float:
+        """Return how many seconds the last checkpoint must be ago before this one is written."""
+        if not last:
+            return max(CHECKPOINT_INTERVAL, self._checkpoint_cost / MAX_CHECKPOINT_SHARE)
+        cost = self._checkpoint_cost or checkpoint.bytes / WRITE_SPEED
+        return max(LAST_INTERVALS * CHECKPOINT_INTERVAL, cost / MAX_LAST_SHARE)
 
     def on_shown(self, frame: Frame, newest: int, history: History) -> None:
         """Show a frame to those who follow the run."""

@@ -18,6 +18,7 @@ from autograd_tui.text.numbers import number, rate
 from autograd_tui.text.optimizer_words import OPTIMIZER_NAMES, is_plain_sgd, rates
 from autograd_tui.text.styled_text import printable
 
+DEVICES_HINT = "Tensors of two devices met: make new ones on the input's device (x.device), or start with --device cpu."
 SEED_HINT = "Where chance made it raise, it would again: :seed=1 gives it other random numbers."
 
 
@@ -167,12 +168,15 @@ def _frozen(frame: Frame, *, wanted: bool) -> list[str]:
 def _raised(frame: Frame, error: TorchError) -> list[str]:
     where = f" ({error.file.rpartition('/')[2]}, line {error.line})" if error.line else ""
     name = frame.phase.value if frame.phase else str(frame.command)
+    has_another_cause = error.is_out_of_memory or error.is_of_several_devices
+    may_be_chance = frame.phase is Phase.FORWARD and not has_another_cause
     return [
         f"{name} raised {error.type}{where}:",
         *[_memory_hint(frame.phase)] * error.is_out_of_memory,
         *(printable(line) for line in error.message.strip().split("\n") if line),
+        *[DEVICES_HINT] * error.is_of_several_devices,
         "Parameters, gradients, buffers and random numbers are as before it.",
-        *[SEED_HINT] * (frame.phase is Phase.FORWARD and not error.is_out_of_memory),
+        *[SEED_HINT] * may_be_chance,
     ]
 
 

@@ -113,7 +113,7 @@ def _script_status_line(
     same_file = position.startswith(f"{about.title}:")
     place = f"{about.title}:{stop.line}" if same_file else f"{about.title} · {position}" if position else about.title
     optimizers = _optimizers_of(frame, stop)
-    short = [(right, [place, optimizers, f" · {about.device}"]), (right, [place, optimizers]), (right, [place, ""])]
+    short = [(right, [place, optimizers, f" · {stop.device}"]), (right, [place, optimizers]), (right, [place, ""])]
     brief: Line = [(f"iteration {frame.iteration:,} ", "")]
     for numbers, (where, *parts) in (*short, (brief, [place, ""]), (brief, [position or about.title, ""])):
         left: Line = [*unkept_mark(unkept), (f" {where}", "strong"), ("".join(parts), "")]

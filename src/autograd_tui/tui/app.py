@@ -50,8 +50,11 @@ def out_of_the_collector(open_session: OpenSession) -> OpenSession:
     the collector would go over them again and again for a quarter of the time.
     """
 
+    opened = False
+
     def open_one(scenario: str | None) -> InteractiveSession:
-        if gc.get_freeze_count():  # of a session before, which may hold large tensors
+        nonlocal opened
+        if opened:  # what is frozen is of a session before, too, which may hold large tensors
             gc.unfreeze()
             gc.collect()
         was_enabled = gc.isenabled()
@@ -59,6 +62,7 @@ def out_of_the_collector(open_session: OpenSession) -> OpenSession:
         try:
             session = open_session(scenario)
             gc.freeze()
+            opened = True
         finally:
             if was_enabled:
                 gc.enable()
@@ -95,6 +99,7 @@ class AutogradApp(ReadableApp):
         watchdog: TerminalWatchdog | None = None,
         exporter: Callable[..., str] | None = None,
         lent: LentTerminal | None = None,
+        when_painted: Callable[[], None] = lambda: None,
     ) -> None:
         """Take what to show; `theme` is for this run alone, in place of the one chosen.
 
@@ -103,6 +108,7 @@ class AutogradApp(ReadableApp):
         `greeting` is said at the start, until there is something else to say.
         `exporter` writes a run to a file, as `export.live_export.export_live` does.
         `lent` lends the terminal to a script that the session leads.
+        `when_painted` is called when the first paint is there, before the session is opened.
         """
         self.taken = 0  # keys and clicks, of those that the terminal's driver handed on
         self.keys: deque[events.Key] = deque()  # taken, and not answered yet
@@ -126,6 +132,7 @@ class AutogradApp(ReadableApp):
             "exporter": exporter,
         }
         self._main: MainScreen | None = None
+        self._when_painted = when_painted
 
     def get_driver_class(self) -> type[Driver]:
         """Take Textual's own driver, but on Linux and macOS the one that takes any input."""
@@ -259,6 +266,7 @@ class AutogradApp(ReadableApp):
         self._watchdog.reap()
         if self._leaves:
             return
+        self._when_painted()
         await self.push_screen(self.main)
         self.watch(self.main, "view", self._remember_scale, init=False)
         await self._answer_keys()
@@ -320,6 +328,7 @@ def run_on_screen(
     output: CapturedOutput | None = None,
     lent: LentTerminal | None = None,
     says_command: bool = True,
+    when_painted: Callable[[], None] = lambda: None,
 ) -> int:
     """Show the session until the user leaves; print the line that repeats the run, and give the exit code.
 
@@ -328,6 +337,7 @@ def run_on_screen(
     output: one that takes in what another process prints, too.
     lent: what the terminal is lent by to a script, which is ended behind the screen.
     says_command: whether the line that repeats the run is printed.
+    when_painted: called when the first paint is there, before the session is opened.
     """
     preferences, terminal = _chosen_preferences(theme, ascii_only), this_terminal()
     output, watchdog = output or CapturedOutput(), TerminalWatchdog()
@@ -351,6 +361,7 @@ def run_on_screen(
         watchdog=watchdog,
         exporter=exporter,
         lent=lent,
+        when_painted=when_painted,
     )
     try:
         app.run()

@@ -64,6 +64,13 @@ def test_a_simple_loop(tmp_path: Path) -> None:
     assert [row.name for row in step.params][:2] == ["0.weight", "0.bias"]
 
 
+def test_a_stop_says_on_which_devices_the_parameters_are(tmp_path: Path) -> None:
+    spare = "model.spare = nn.Parameter(torch.empty(2, device='meta'))\noptimizer ="
+    for script, device in ((SIMPLE, "cpu"), (SIMPLE.replace("optimizer =", spare), "cpu, meta")):
+        agent, _ = recorded(script, tmp_path)
+        assert {stop.device for stop in stops(agent)} == {device}
+
+
 def test_a_stop_is_named_in_the_words_of_the_script(tmp_path: Path) -> None:
     agent, _ = recorded(SIMPLE, tmp_path)
     zero, forward, backward, step = stops(agent)[1:5]

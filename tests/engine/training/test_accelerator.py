@@ -50,6 +50,9 @@ class Cards:
             raise NotImplementedError("The allocator of mps does not count what is allocated.")
         return 100 + (device.index or 0)
 
+    def memory_stats_as_nested_dict(self, device: torch.device) -> dict[str, Any]:
+        return {"allocated_bytes": {"all": {"current": 100 + (device.index or 0), "peak": 200}}}
+
     def get_rng_state(self, device: torch.device | None = None) -> Tensor:
         return self.rng[0 if device is None else device.index]
 

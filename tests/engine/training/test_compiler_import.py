@@ -6,6 +6,16 @@ import sys
 # In a new Python: in that of the tests PyTorch's compiler has been imported long ago.
 SCRIPT = """
 import random, sys
+from pathlib import Path
+from autograd_tui.cli.torch_libraries import OTHERS, TorchLibraries
+
+libraries = TorchLibraries()
+libraries.wait()  # for nothing yet
+libraries.start()
+libraries.wait()
+assert "torch" not in sys.modules
+assert sys.platform != "linux" or all(each in Path("/proc/self/maps").read_text() for each in OTHERS)
+
 import numpy, torch
 from autograd_tui import open_session
 from autograd_tui.core.command import Command
@@ -46,6 +56,6 @@ assert numbers(first) == numbers(again)
 """
 
 
-def test_pytorchs_compiler_is_imported_behind_the_first_forward_and_changes_nothing() -> None:
+def test_libraries_are_loaded_before_pytorch_and_its_compiler_behind_the_first_forward_and_nothing_changes() -> None:
     done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, timeout=120, check=False)
     assert not done.returncode, done.stderr

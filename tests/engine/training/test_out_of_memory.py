@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import random
 from typing import Any
 
 import pytest
@@ -10,11 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from autograd_tui import Options, Parts, Session, open_session
+from autograd_tui.core.errors import Refused
 from autograd_tui.core.frame import Frame, TorchError
 from autograd_tui.engine.training import stats_reader
 from autograd_tui.engine.training.scenario import Scenario
 from autograd_tui.text.explain import explain
-from session_internals import state_of
+from session_internals import state_of, trainer_of
 
 SIZE = 2000  # values of the weight: more than are copied whole
 HIDDEN = 37  # values, which no other tensor has
@@ -145,3 +147,49 @@ def test_where_there_is_no_memory_to_copy_what_a_forward_may_change_it_is_not_ru
     assert frame.error.is_out_of_memory
     monkeypatch.undo()
     assert session.run("f").error is None
+
+
+def _out_of_memory(*_: Any) -> Any:
+    raise torch.OutOfMemoryError("CUDA out of memory.")
+
+
+def test_a_phase_stands_whose_inside_there_is_no_memory_to_measure(monkeypatch: pytest.MonkeyPatch) -> None:
+    session, _ = _opened()
+    wanted, _ = _opened()
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer_of(session).tracer, "take", _out_of_memory)
+        with pytest.raises(Refused, match=r"^forward ran, but there was too little memory left to measure what is in"):
+            session.run("i:f")
+    assert session.frame.same([*wanted.run_all("f")][-1])
+    list(session.run_all("bsz"))
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer_of(session).tracer, "take", _out_of_memory)
+        with pytest.raises(Refused):
+            session.trace(1)
+    assert session.frame.same([*wanted.run_all("bsz")][-1])
+    assert session.trace(1).ops
+
+
+def test_what_is_asked_beside_training_is_refused_where_it_has_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    session, _ = _opened()
+    wanted, _ = _opened()
+    list(session.run_all("fb"))
+    monkeypatch.setattr(session._grad_checker, "check_gradient", _out_of_memory)
+    with pytest.raises(Refused, match=r"^there is too little memory on cpu for a gradient check: training stands as"):
+        session.check_gradient(2, "last.bias")
+    assert session.run("s").same([*wanted.run_all("fbs")][-1])
+
+
+def test_it_is_told_where_a_step_that_raised_cannot_be_undone_exactly(monkeypatch: pytest.MonkeyPatch) -> None:
+    def build(_: Options) -> Parts:
+        model = nn.Linear(1, 1)
+        x, y = torch.rand(4, 1), torch.rand(4, 1)
+        chance = random.SystemRandom()  # which nothing puts back
+        return Parts(model=model, batch=lambda _: (x, y), loss=lambda q, y: ((q - y) ** 2).mean() * chance.random())
+
+    session = open_session(Scenario("chance", build))
+    list(session.run_all("fb"))
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.optim.SGD, "step", lambda self, closure=None: _out_of_memory())
+        assert session.run("s").error is not None
+    assert session.take_divergence() is not None

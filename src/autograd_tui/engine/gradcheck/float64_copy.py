@@ -134,7 +134,9 @@ class Float64Copy:
         self._start = ForwardSnapshot(buffers, copies, python, state.global_state, snapshot)
         self.params = dict(self.model.named_parameters())
         self._home_files = _files(state)
-        self.float64_mode = Float64Mode(state.device, self._home_files)  # and the dtypes that the run asks for
+        dtypes = {param.dtype for param in state.params.values()}
+        run_dtype = dtypes.pop() if len(dtypes) == 1 else None
+        self.float64_mode = Float64Mode(state.device, self._home_files, run_dtype)  # and the dtypes the run asks for
         self._written = RestoringMode()  # what the forward that gradients were asked of has
 
     def loss(

@@ -25,6 +25,8 @@ _WIDENED = {
 }
 _RANDOM_FACTORIES = (torch.rand, torch.randn, torch.rand_like, torch.randn_like)
 _RANDOM_FILLS = ("normal_", "uniform_", "exponential_", "log_normal_", "cauchy_", "geometric_")
+_DROPOUTS = (torch.dropout, torch.dropout_, torch.feature_dropout, torch.feature_dropout_)
+_RECURRENT = ("lstm", "gru", "rnn_tanh", "rnn_relu")
 _DISPATCH_CHECKS = ("has_torch_function", "has_torch_function_unary", "has_torch_function_variadic")
 
 
@@ -40,9 +42,13 @@ class Float64Mode(TorchFunctionMode):
     Random numbers are drawn as float32 and made float64, so that noise and masks are the ones of the run.
     """
 
-    def __init__(self, device: torch.device, home_files: Collection[str]) -> None:
-        """`home_files`: the files whose lines need no file's name."""
+    def __init__(
+        self, device: torch.device, home_files: Collection[str], run_dtype: torch.dtype | None = torch.float32
+    ) -> None:
+        """`home_files`: the files whose lines need no file's name. `run_dtype`: of all parameters, None: of several."""
         super().__init__()
+        self.draws_by_dtype = device.type != "cpu"  # whether dropouts draw other numbers for another dtype
+        self._run_dtype = run_dtype
         self.casts: dict[str, None] = {}  # the calls that have asked for less, in order
         self.autocast = False  # whether it was on anywhere
         self.dtypes: set[torch.dtype] = set()  # those that numbers with gradients have in the run
@@ -60,6 +66,8 @@ class Float64Mode(TorchFunctionMode):
             return func(*args, **kwargs)
         self._leave_autocast()
         drawn = _draw_as_float32(func, name, args, kwargs)
+        if drawn is None and self.draws_by_dtype:
+            drawn = self._drop_as_in_run(func, name, args, kwargs)
         if drawn is not None:
             return drawn
         if name in _NARROW_CASTS:
@@ -79,6 +87,33 @@ class Float64Mode(TorchFunctionMode):
             return self._checked(name, func(*args, **kwargs))
         with self:
             return transparent(*args, **kwargs)
+
+    def _drop_as_in_run(
+        self, func: Callable[..., Any], name: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Tensor | None:
+        """Return in float64 what a dropout gives that draws in the run's dtype; None for any other call.
+
+        On an accelerator the kernels of dropout take their random numbers in an order that depends on the dtype.
+        Raises Refused where what the run drew cannot be had.
+        """
+        first = args[0] if args and isinstance(args[0], Tensor) else None
+        if first is None or first.dtype is not torch.float64:
+            return None
+        if name == "bernoulli_":
+            buffer = torch.empty_like(first, dtype=torch.float32)
+            return first.copy_(func(buffer, *args[1:], **kwargs))
+        if _drops_unseen(name, args, kwargs):
+            raise Refused(f"{name} draws other numbers in float64 on {self._device}: what the run drew cannot be had.")
+        if func not in _DROPOUTS:
+            return None
+        p, is_training = [*args[1:], *(kwargs[key] for key in ("p", "train") if key in kwargs)]
+        if not (is_training and 0 < p < 1):
+            return None
+        if self._run_dtype is None or self.autocast or self.dtypes - {self._run_dtype}:
+            raise Refused(f"{name} draws by the dtype on {self._device}, and the run may have had several there.")
+        is_kept = func(torch.ones_like(first, dtype=self._run_dtype), p, True) != 0
+        kept = is_kept.to(torch.float64) / (1 - p)
+        return first.mul_(kept) if name.endswith("_") else first * kept
 
     def _leave_autocast(self) -> None:
         if torch.is_autocast_enabled(self._device):
@@ -184,6 +219,19 @@ def _draw_as_float32(
         noise = torch.randn(size, dtype=torch.float32, device=first.device, generator=kwargs.get("generator"))
         return torch.add(noise.to(torch.float64) * args[1], first)
     return None
+
+
+def _drops_unseen(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Return whether a call drops values at random in a kernel of its own."""
+    if name == "scaled_dot_product_attention":
+        return bool(kwargs.get("dropout_p", args[4] if len(args) > 4 else 0.0))
+    if name in _RECURRENT:  # (..., layers, dropout, whether it trains, ...)
+        at = next((index for index, each in enumerate(args) if isinstance(each, float)), None)
+        return at is not None and args[at] > 0 and bool(args[at + 1])
+    if name.rstrip("_") in ("alpha_dropout", "feature_alpha_dropout", "rrelu"):
+        training = kwargs.get("training", kwargs.get("train", args[-1] if len(args) > 2 else False))
+        return training is True
+    return False
 
 
 def _any_requires_grad(args: Iterable[Any]) -> bool:

@@ -297,9 +297,10 @@ class Replayer:
         self.checkpoints.take_over(branch)
         return frames
 
-    def undo_half_phase(self, frame: Frame) -> None:
+    def undo_half_phase(self, frame: Frame, checker: ReplayChecker) -> None:
         """Restore what a phase that raised, in `frame`, had already moved."""
-        self.go_to(frame.index - 1, from_here=False)
+        self.go_to(frame.index - 1, from_here=False, checker=checker)
+        self.note_divergence(checker)
         self._trainer.frame = frame
 
     def _go_to_start(self, forward: int, checker: ReplayChecker) -> None:

@@ -42,10 +42,15 @@ class TraceCache:
             self._replayer.return_to(current.index, checker)
 
     def store(self, frame: Frame) -> Trace:
-        """Store and return the trace of the phase that has just been recorded, and led to `frame`."""
+        """Store and return the trace of the phase that has just been recorded, and led to `frame`.
+
+        Raises Refused where there was no memory left to measure what happened in it.
+        """
         assert frame.phase is not None
-        # A step that raised is not run again.
-        trace = self._trainer.trace or self._trainer.tracer.raised_step(frame)
+        trace = self._trainer.trace
+        if trace is None and frame.error is None:
+            raise Refused(f"{frame.phase.value} ran, but there was too little memory left to measure what is inside.")
+        trace = trace or self._trainer.tracer.raised_step(frame)  # of a step that raised, which is not run again
         self._traces.pop(frame.index, None)
         self._traces[frame.index] = trace
         while len(self._traces) > MAX_TRACES:
@@ -63,8 +68,10 @@ class TraceCache:
         self._replayer.check_repeats(f"frame {index} was not recorded")
         here, error = self._trainer.frame.index, self._replayer.log.errors.get(index)
         self._replayer.record(index, checker)
-        trace = self.store(self._trainer.frame)
-        self._replayer.return_to(here, checker)
+        try:
+            trace = self.store(self._trainer.frame)
+        finally:
+            self._replayer.return_to(here, checker)
         if (trace.error is None) != (error is None):
             del self._traces[index]
             raise Refused(f"run again, frame {index} is not what it was: what happened inside is not known.")
@@ -149,14 +156,21 @@ class Timeline:
     def _append(self, command: Command, frame: Frame) -> None:
         self.replayer.log.append(command, frame.error)
         if frame.error and frame.error.leaves_half_done(frame.phase):
-            self.replayer.undo_half_phase(frame)
+            self.replayer.undo_half_phase(frame, self.checker())
         self.frames.append(frame)
         self.history.append(frame)
 
-    def _offer_checkpoint(self, observer: RunObserver) -> None:
+    def close(self, *, in_order: bool) -> None:
+        """End the observer, if there is one; in order, it may store the newest checkpoint before."""
+        if self.observer is not None:
+            if in_order:
+                self._offer_checkpoint(self.observer, last=True)
+            self.observer.close(in_order=in_order)
+
+    def _offer_checkpoint(self, observer: RunObserver, *, last: bool = False) -> None:
         newest = self.replayer.checkpoints.newest
         if newest is not None and newest.frame.index:
-            observer.on_checkpoint(newest, self.history)
+            observer.on_checkpoint(newest, self.history, last=last)
 
     # Looking: training stays where it is.
 

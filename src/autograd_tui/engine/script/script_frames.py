@@ -378,6 +378,7 @@ class ScriptFrames:
         return ScriptStop(
             **{**site.fields(), "call": site.call or self._call_name(name)},
             inside=tuple(self._inside()),
+            device=", ".join(sorted(map(str, {each.device for each in registry.params().values()}))) or "cpu",
             models=models,
             optimizer=registry.optimizer_name(event.optimizer) if event.optimizer is not None else "",
             steps=tuple(

@@ -165,7 +165,7 @@ class WatchFilter:
             ]
         else:
             norms = list(torch._foreach_norm(tensors))
-        if len(norms) <= MAX_ITEMS or self._is_mixed:
+        if len(norms) <= MAX_ITEMS or len({(each.dtype, each.device) for each in norms}) > 1:
             return [float(each.item()) for each in norms]
         return torch.stack(norms).tolist()
 

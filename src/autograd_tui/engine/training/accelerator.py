@@ -112,8 +112,10 @@ class Accelerator:
         try:
             if self.device.type == "mps":  # which torch.accelerator cannot ask in all versions
                 return int(self._module.current_allocated_memory())
+            if self.device.type == "cuda":  # far quicker than a table of all that the allocator counts
+                return int(self._module.memory_stats_as_nested_dict(self.device)["allocated_bytes"]["all"]["current"])
             return torch.accelerator.memory_allocated(self.device)
-        except (AttributeError, NotImplementedError, RuntimeError):
+        except (AttributeError, KeyError, NotImplementedError, RuntimeError):
             return None
 
     @property

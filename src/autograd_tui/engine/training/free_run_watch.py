@@ -310,9 +310,10 @@ class FreeRunWatch:
         """Take the modules' buffers, and count the finite values of those that hold infinities already."""
         self._buffer_owners = [module._buffers for module in model.modules()]
         self._buffers = [each for each in self._buffer_owners if isinstance(each, dict) and each]
-        self._finite_counts = {
-            id(each): int(each.isfinite().sum()) for each in self._float_buffers() if not each.isfinite().all()
-        }
+        buffers = self._float_buffers()
+        counts = [each.isfinite().sum().to(buffers[0].device) for each in buffers]  # read together
+        pairs = zip(buffers, torch.stack(counts).tolist() if counts else [], strict=True)
+        self._finite_counts = {id(each): count for each, count in pairs if count < each.numel()}
 
     def _float_buffers(self) -> list[Tensor]:
         found = []

@@ -55,13 +55,18 @@ class SavedValue:
 
 @dataclass(slots=True)
 class TensorCopies:
-    """Host copies of tensors; one whose version has not changed is not copied again, unless it is small."""
+    """Copies of tensors; one whose version has not changed is not copied again, unless it is small.
+
+    Small ones are copied where they are, so that an accelerator is not waited for, others to the host.
+    """
 
     _copies: dict[int, tuple[weakref.ref[Tensor], int, Tensor]] = field(default_factory=dict)
 
     def of(self, tensor: Tensor, *, always: bool) -> Tensor:
-        """Return a copy on the host; `always`: also where the version has not changed, as far as it is small."""
-        if always and (tensor.numel() * tensor.element_size() <= MAX_SMALL_BYTES or isinstance(tensor, nn.Parameter)):
+        """Return a copy; `always`: also where the version has not changed, as far as it is small."""
+        if always and tensor.numel() * tensor.element_size() <= MAX_SMALL_BYTES:
+            return tensor.detach().clone()
+        if always and isinstance(tensor, nn.Parameter):
             return tensor.detach().to("cpu", copy=True)
         entry, key = self._copies.get(id(tensor)), id(tensor)
         if entry is None or entry[0]() is not tensor or entry[1] != tensor._version:
@@ -225,7 +230,7 @@ class _StateReader:
 def to_plain_data(saved: Any) -> Any:
     """Return a saved value as plain data that torch.load reads; raises TypeError where it is none such."""
     if isinstance(saved, SavedValue) and isinstance(saved.value, Tensor):
-        return saved.content[0]
+        return saved.content[0].cpu()
     value, content = (saved.value, saved.content) if isinstance(saved, SavedValue) else (saved, saved)
     kind = type(value)
     if kind in (list, tuple):
@@ -267,6 +272,8 @@ def _same_copy(one: Any, other: Any) -> bool:
         return type(one) is type(other) and type(one) is tuple and bool(one == other)
     if one.is_nested or one.layout is not torch.strided or (one.shape, one.dtype) != (other.shape, other.dtype):
         return one is other
+    if one.device != other.device:
+        one, other = one.cpu(), other.cpu()
     if one.is_quantized:  # PyTorch ends the program where the bytes of such are looked at
         return torch.equal(one, other)
     return one is other or torch.equal(*(each.contiguous().reshape(-1).view(torch.uint8) for each in (one, other)))

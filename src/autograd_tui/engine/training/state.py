@@ -20,7 +20,8 @@ from autograd_tui.engine.training.optimizers import make_optimizer, make_schedul
 from autograd_tui.engine.training.param_groups import check_optimizer, group_indices, read_groups
 from autograd_tui.engine.training.python_state import PythonState, ReachableState
 from autograd_tui.engine.training.scenario import Parts
-from autograd_tui.engine.training.tensor_properties import MAX_MEASURED_VALUES, in_memory
+from autograd_tui.engine.training.tensor_copies import CopyBatch
+from autograd_tui.engine.training.tensor_properties import in_memory
 from autograd_tui.engine.training.user_code import in_call
 
 
@@ -97,7 +98,9 @@ class TrainingState:
 
     def begin_backward(self) -> Callable[[], None]:
         """Copy the gradients that there are, which are none in the usual order; what is returned puts them back."""
-        grads = [(param, None if param.grad is None else param.grad.clone()) for param in self.params.values()]
+        batch = CopyBatch()
+        grads = [(param, _copied(param.grad, batch)) for param in self.params.values()]
+        batch.run()
         snapshot = self.global_state.snapshot()
 
         def undo() -> None:
@@ -236,10 +239,7 @@ class TrainingState:
     def snapshot(self) -> ForwardSnapshot:
         """Copy all that a forward may change."""
         buffers = ModelBuffers.of(self.model)
-        copies = {
-            name: buffer.detach() if buffer.numel() > MAX_MEASURED_VALUES else buffer.detach().clone()
-            for name, buffer in buffers.tensors().items()
-        }
+        copies = BufferCopies().update(buffers.tensors())
         python = self.python_state(buffers)
         return ForwardSnapshot(buffers, copies, python, self.global_state, self.global_state.snapshot())
 
@@ -274,6 +274,13 @@ def _first_names(model: nn.Module) -> dict[str, str]:
     """Return for each name of a parameter the first name of the same tensor: another one where weights are tied."""
     first: dict[nn.Parameter, str] = {}
     return {name: first.setdefault(param, name) for name, param in model.named_parameters(remove_duplicate=False)}
+
+
+def _copied(grad: Tensor | None, batch: CopyBatch) -> Tensor | None:
+    """Return a copy of a gradient, one with the others of the batch unless it has a graph of its own."""
+    if grad is None or grad.requires_grad:
+        return None if grad is None else grad.clone()
+    return batch.clone(grad, grad.device)
 
 
 def _reaches(loss: Tensor, tensors: Sequence[Tensor]) -> bool:

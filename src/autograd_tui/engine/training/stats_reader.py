@@ -395,15 +395,28 @@ def _doubles(tensors: Sequence[Tensor]) -> Doubles:
 def to_host(tensors: Sequence[Tensor]) -> list[Tensor]:
     """Return tensors of any dtypes on the host, with one copy for each device; those already there are not copied."""
     host: dict[int, Tensor] = {}
-    away = [index for index, tensor in enumerate(tensors) if tensor.device.type != "cpu"]
-    for _, group in groupby(sorted(away, key=lambda each: str(tensors[each].device)), key=lambda p: tensors[p].device):
+    by_device: dict[torch.device, dict[torch.dtype, list[int]]] = {}
+    for index, tensor in enumerate(tensors):
+        if tensor.device.type != "cpu":
+            by_device.setdefault(tensor.device, {}).setdefault(tensor.dtype, []).append(index)
+    for by_dtype in by_device.values():
         # The widest dtypes first, so that each piece starts where its dtype may be viewed.
-        ordered = sorted(group, key=lambda each: -tensors[each].element_size())
-        packed = torch.cat([tensors[each].contiguous().reshape(-1).view(torch.uint8) for each in ordered]).cpu()
-        sizes = [tensors[each].numel() * tensors[each].element_size() for each in ordered]
-        for each, piece in zip(ordered, torch.split(packed, sizes), strict=True):
-            host[each] = piece.view(tensors[each].dtype).reshape(tensors[each].shape)
+        ordered = sorted(by_dtype.items(), key=lambda group: -group[0].itemsize)
+        rows_of = [[_row(tensors[each]) for each in indices] for _, indices in ordered]
+        joined = [rows[0].contiguous() if len(rows) == 1 else torch.cat(rows) for rows in rows_of]
+        packed = (joined[0] if len(joined) == 1 else torch.cat([row.view(torch.uint8) for row in joined])).cpu()
+        rows = torch.split(packed.view(torch.uint8), [row.numel() * row.element_size() for row in joined])
+        for (dtype, indices), row in zip(ordered, rows, strict=True):
+            pieces = torch.split(row.view(dtype), [tensors[each].numel() for each in indices])
+            for each, piece in zip(indices, pieces, strict=True):
+                host[each] = piece if tensors[each].dim() == 1 else piece.reshape(tensors[each].shape)
     return [host.get(index, tensor) for index, tensor in enumerate(tensors)]
+
+
+def _row(tensor: Tensor) -> Tensor:
+    """Return all values in one row that can be joined with others of the dtype; of one byte each, as bytes."""
+    row = tensor if tensor.dim() == 1 else tensor.reshape(-1)
+    return row if row.element_size() > 1 else row.contiguous().view(torch.uint8)
 
 
 def _remeasure_unusual(table: StatsTable, tensors: Sequence[Tensor]) -> None:

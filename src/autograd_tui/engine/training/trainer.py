@@ -101,6 +101,7 @@ class Trainer:
         self._forwards_watched = 0
         self.diverged = False  # whether a frame that was computed again differed from the first time
         self.builds = 0  # how often all was built: an older model's checkpoints are of no use to a newer one
+        self._has_begun_copies = False  # on an accelerator, for a checkpoint or from one
         self._begin()
 
     def _begin(self) -> None:
@@ -151,6 +152,9 @@ class Trainer:
             if recorded:
                 note = self._missing_forward_note() if command.phase is Phase.BACKWARD else None
                 self.tracer.begin(self.frame, note=note)
+            if self._has_begun_copies and self.state.accelerator:
+                self.state.accelerator.synchronize()  # they are no part of the phase's time
+            self._has_begun_copies = False
             self._started, self._seconds = perf_counter(), 0.0
             try:
                 match command.phase:
@@ -180,10 +184,20 @@ class Trainer:
         index, memory = self.frame.index + 1, self._memory()
         seconds = 0.0 if recorded else self._seconds  # recording takes a time of its own
         self.frame = replace(self.frame, index=index, command=command, seconds=seconds, memory=memory, **changes)
-        self.trace = self.tracer.take(self.frame) if recorded else None
+        self.trace = self._take_trace() if recorded else None
         if self.frame.error is not None and self.frame.error.is_out_of_memory:
-            self._release_memory()
+            self.release_memory()
         return self.frame
+
+    def _take_trace(self) -> Trace | None:
+        """Return what was recorded; None where there is no memory left to measure it."""
+        try:
+            return self.tracer.take(self.frame)
+        except torch.OutOfMemoryError as error:
+            let_go_of_tensors(error)
+        self.tracer.forget()
+        self.release_memory()
+        return None
 
     def _can_be_recorded_only_now(self, phase: Phase) -> bool:
         """Return whether a phase is a forward that may not repeat, where recording changes nothing in how it runs."""
@@ -260,11 +274,13 @@ class Trainer:
         `on_device`: on the accelerator, where that has room for it; otherwise on the host.
         """
         with self.state.global_state:
+            self._has_begun_copies = True
             return take_checkpoint(self.state, self.frame, recycled, on_device=on_device)
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Return to a checkpoint, which has no graph: a forward must come next."""
         with self.state.global_state:
+            self._has_begun_copies = True
             restore_checkpoint(self.state, checkpoint)
             self._reader.reset()
         self.frame = checkpoint.frame
@@ -399,8 +415,8 @@ class Trainer:
             self.state.accelerator.synchronize()
         self._seconds = perf_counter() - self._started
 
-    def _release_memory(self) -> None:
-        """Give back what a phase that ran out of memory has left, so that a smaller one finds room."""
+    def release_memory(self) -> None:
+        """Give back what is left of something that ran out of memory, so that something smaller finds room."""
         gc.collect()  # what refers to itself, as a module's hook may
         if self.state.accelerator:
             self.state.accelerator.empty_cache()
