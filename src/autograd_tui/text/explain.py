@@ -19,6 +19,7 @@ from autograd_tui.text.optimizer_words import OPTIMIZER_NAMES, is_plain_sgd, rat
 from autograd_tui.text.styled_text import printable
 
 DEVICES_HINT = "Tensors of two devices met: make new ones on the input's device (x.device), or start with --device cpu."
+MEMORY_SENTENCES = 3  # of what PyTorch says where memory runs out: how much was asked for, and how much there is
 SEED_HINT = "Where chance made it raise, it would again: :seed=1 gives it other random numbers."
 
 
@@ -168,14 +169,17 @@ def _frozen(frame: Frame, *, wanted: bool) -> list[str]:
 def _raised(frame: Frame, error: TorchError) -> list[str]:
     where = f" ({error.file.rpartition('/')[2]}, line {error.line})" if error.line else ""
     name = frame.phase.value if frame.phase else str(frame.command)
-    has_another_cause = error.is_out_of_memory or error.is_of_several_devices
-    may_be_chance = frame.phase is Phase.FORWARD and not has_another_cause
+    unchanged = "Parameters, gradients, buffers and random numbers are as before it."
+    if error.is_out_of_memory:
+        told = ". ".join(error.message.strip().split(". ")[:MEMORY_SENTENCES]).rstrip(".")
+        hint = _memory_hint(frame.phase)
+        return [f"{name} raised {error.type}{where}: {hint}", unchanged, *[f"{printable(told)}."] * bool(told)]
+    may_be_chance = frame.phase is Phase.FORWARD and not error.is_of_several_devices
     return [
         f"{name} raised {error.type}{where}:",
-        *[_memory_hint(frame.phase)] * error.is_out_of_memory,
         *(printable(line) for line in error.message.strip().split("\n") if line),
         *[DEVICES_HINT] * error.is_of_several_devices,
-        "Parameters, gradients, buffers and random numbers are as before it.",
+        unchanged,
         *[SEED_HINT] * may_be_chance,
     ]
 
@@ -183,4 +187,4 @@ def _raised(frame: Frame, error: TorchError) -> list[str]:
 def _memory_hint(phase: Phase | None) -> str:
     """Return what to do where there was no memory left: a batch takes none of a step's."""
     depends_on_batch = phase in (Phase.FORWARD, Phase.BACKWARD)
-    return f"There was too little memory left for it{': a smaller batch needs less' * depends_on_batch}."
+    return f"there was too little memory left for it{', a smaller batch needs less' * depends_on_batch}."

@@ -102,13 +102,14 @@ def test_out_of_memory_is_known_however_it_is_said(type_: str, message: str, is_
 
 def test_the_screen_says_what_to_do_in_one_sentence() -> None:
     session, model = _opened()
-    model.fails = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.")
-    lines = explain(session.run("f"), session.about)
-    assert lines[1:] == [
-        "There was too little memory left for it: a smaller batch needs less.",
-        "CUDA out of memory. Tried to allocate 2 GiB.",
-        "Parameters, gradients, buffers and random numbers are as before it.",
-    ]
+    told = "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has 79.10 GiB of which 1 GiB is free."
+    model.fails = torch.OutOfMemoryError(
+        f"{told} Including non-PyTorch memory, this process has 78 GiB in use. And so on."
+    )
+    first, *others = explain(session.run("f"), session.about)
+    assert first.startswith("forward raised OutOfMemoryError (test_out_of_memory.py, line ")
+    assert first.endswith("): there was too little memory left for it, a smaller batch needs less.")
+    assert others == ["Parameters, gradients, buffers and random numbers are as before it.", told]
 
 
 def test_where_there_is_no_memory_to_measure_the_step_stands_and_the_host_measures(
