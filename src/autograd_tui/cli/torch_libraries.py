@@ -31,7 +31,7 @@ class TorchLibraries:
         """Return when they are loaded, if that has begun; in the meantime import NumPy, as `import torch` does too."""
         if self._thread.ident is not None:
             with suppress(Exception):  # PyTorch goes without it
-                import numpy  # noqa: F401
+                import numpy.random  # noqa: F401
             self._thread.join()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -58,6 +59,7 @@ class TrainerThread(threading.Thread):
         self._measured = measured
         self._imports = False  # now
         self._all_imported = False
+        self._modules = 0  # that were there when the session was opened
         self._can = can  # as long as there is no session
         self.requests = RequestQueue()
         busy = f"{title} runs, and has not trained yet" if can.script else f"loading PyTorch and {title}"
@@ -142,6 +144,7 @@ class TrainerThread(threading.Thread):
         except BaseException as error:
             self._failed(error)
             return
+        self._modules = len(sys.modules)
         try:
             self.runner.run_first(self._first)
             while (request := self._next()) is not None:
@@ -226,8 +229,8 @@ class TrainerThread(threading.Thread):
         try:
             while not (len(self.requests) or self.requests.closed or self._all_imported):
                 self._all_imported = not session.import_part()
-            if self._all_imported and gc.get_freeze_count():
-                gc.freeze()
+            if self._all_imported and len(sys.modules) > self._modules and gc.get_freeze_count():
+                gc.freeze()  # what has been imported stays, and need not be looked through
         finally:
             self._imports = False
             if was_enabled:
