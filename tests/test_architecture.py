@@ -40,7 +40,7 @@ WALLS = {  # by the longest beginning that fits
     "core/": CORE,
     "engine/training/": TRAINING,
     "engine/training/stats_reader": {"numpy", *TRAINING},
-    "engine/training/free_run_watch": {"numpy", *TRAINING},
+    "engine/training/still_counter": {"numpy", *TRAINING},
     "engine/training/device_load_reader": {"pynvml", *TRAINING},
     "engine/training/tensor_file": {"safetensors", *TRAINING},
     "engine/tracing/": TRACING,

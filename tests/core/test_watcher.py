@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import pytest
@@ -46,6 +47,8 @@ def where(session: Session) -> str | None:
         ("w.grad < 0.8", "backward", lambda frame: frame.grads[0].norm),
         ("w > 2.1", "step", lambda frame: frame.params[0].norm),
         ("param_norm < 5", "step", lambda frame: frame.params.norm()),
+        ("update < 0.03", "step", lambda frame: math.hypot(*frame.moves) / frame.before.norm()),
+        ("b.update < 0.02", "step", lambda frame: frame.moves[1] / frame.before[1].norm),
     ],
 )
 def test_a_free_run_pauses_at_the_first_frame_that_leaves_the_range(
@@ -255,6 +258,88 @@ class Roots(nn.Module):
 def test_a_parameter_that_the_model_lacks_is_refused(watched: str) -> None:
     with pytest.raises(Refused, match=r"there is no parameter .* to watch: this model has w, b\."):
         opened(watched)
+
+
+class Rectified(nn.Module):
+    """Two rectified layers that share a module, of which the second gives zeros alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.relu = nn.Linear(3, 4), nn.Linear(4, 4), nn.ReLU()
+        with torch.no_grad():
+            self.second.weight.fill_(1.0)
+            self.second.bias.fill_(-100.0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        first: Tensor = self.relu(self.first(x))
+        return first.sum(1) + self.relu(self.second(first)).sum(1)
+
+
+def rectified(seed: int) -> tuple[nn.Module, Batch]:
+    x, y = torch.rand(5, 3), torch.rand(5)
+    return Rectified(), lambda i: (x, y)
+
+
+def test_the_share_of_zeros_is_that_of_each_call_of_a_module() -> None:
+    session = opened("dead relu > 0.95", "dead second < 0.5", scenario=as_scenario(rectified))
+    session.run("f")
+    (_, first), (_, second), (_, third) = session.frame.zero_shares
+    assert [name for name, _ in session.frame.zero_shares] == ["relu", "second", "relu"]
+    assert 0 < first < 0.95
+    assert (second, third) == (0.0, 1.0)
+    assert where(session) == "frame 1: dead relu 1 > 0.95; dead second 0 < 0.5"
+    assert not any(module._forward_hooks for module in session._trainer.state.model.modules())
+
+
+def test_a_recorded_forward_is_watched_too_and_shows_no_more_operations() -> None:
+    operations = []
+    for watched in ((), ("dead relu > 0.95",)):
+        session = opened(*watched, scenario=as_scenario(rectified))
+        frame = session.run("i:f")
+        assert frame.trace is not None
+        operations.append([op.name for op in frame.trace.ops])
+    assert operations[0] == operations[1]
+    assert where(session) == "frame 1: dead relu 1 > 0.95"
+
+
+def test_a_gradient_of_zeros_is_found_among_all() -> None:
+    session = opened("zero", "first.weight.grad zero", "*.bias zero", scenario=as_scenario(rectified))
+    run(session)
+    assert where(session) == "frame 2: second.weight.grad has no value but 0, as 1 more"
+
+
+def test_a_pattern_names_the_first_that_holds_and_counts_the_others() -> None:
+    session = opened("*.grad > 0.1")
+    run(session)
+    assert where(session) == "frame 2: w.grad 1.333 > 0.1, as 1 more"
+
+
+def test_metrics_of_the_scenario_and_named_losses_are_watched() -> None:
+    def build(_: Options) -> Parts:
+        batch = torch.ones(2, 3), torch.zeros(2, 1)
+        metrics = {"least": lambda prediction, target: prediction.min() - 5}
+        return Parts(model=nn.Linear(3, 1), batch=lambda i: batch, loss=nn.MSELoss(), metrics=metrics)
+
+    session = opened("least < -1", scenario=scenario("measured", device="cpu")(build))
+    run(session)
+    assert str(where(session)).startswith("frame 1: least -")
+    with pytest.raises(Refused, match=r'no parameter or metric "leas" to watch: the nearest is least\.'):
+        session.arm("leas < 1")
+
+
+@pytest.mark.parametrize(
+    ("watched", "said"),
+    [
+        ("dead rel > 0.9", 'there is no module "rel" to watch: the nearest is relu.'),
+        ("dead layer* > 0.9", 'there is no module "layer*" to watch: this model has first, second, relu.'),
+        ("*.grd zero", 'there is no parameter "*.grd" to watch: this model has first.weight, first.bias'),
+        ("first.weight < 0", "compares a norm, which is 0 or more"),
+    ],
+)
+def test_what_the_model_lacks_is_refused_with_what_it_has(watched: str, said: str) -> None:
+    with pytest.raises(Refused) as caught:
+        opened(watched, scenario=as_scenario(rectified))
+    assert said in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -60,7 +60,7 @@ def add_watch_argument(parser: argparse._ActionsContainer) -> None:
         "--watch",
         action="append",
         metavar="CONDITION",
-        help='pause a run there: nonfinite, "grad_norm > 10", "w still", "loss rises 5"; may be said several times',
+        help='pause a run there: nonfinite, "*.grad > 1", "dead relu > 0.9", "w still"; may be given several times',
     )
 
 

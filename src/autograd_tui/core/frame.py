@@ -108,6 +108,7 @@ class Frame:
     last_grads: Grads | None = None  # what the last zero_grad found, and cleared
     top: tuple[tuple[int, float, float | None], ...] = ()  # class, output, target: TOP_COUNT a sample
     metrics: tuple[tuple[str, float], ...] = ()
+    zero_shares: tuple[tuple[str, float], ...] = ()  # of zeros in what watched modules gave: one a call, by module
     error: TorchError | None = None
     seconds: float = 0.0  # that the phase itself took, without the numbers about it; 0 where nothing was measured
     memory: int | None = None  # bytes that tensors held on an accelerator behind it; None on the CPU
@@ -178,11 +179,14 @@ class Frame:
         return f"<Frame {self.index} after {self.command}: iteration {self.iteration}, loss {loss}{raised}>"
 
     def same(self, other: Frame) -> bool:
-        """Return whether two frames hold the same values; NaN equals NaN; times, memory and traces are left out."""
+        """Return whether two frames hold the same values; NaN equals NaN.
+
+        Times, memory, traces and what is measured for a watchpoint alone are left out.
+        """
         return all(
             _same(getattr(self, field.name), getattr(other, field.name))
             for field in fields(Frame)
-            if field.name not in ("seconds", "memory", "trace")
+            if field.name not in ("seconds", "memory", "zero_shares", "trace")
         )
 
     def plain(self) -> dict[str, Any]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-from autograd_tui.core.watchpoint import LOSS, Watchpoint
+from autograd_tui.core.watchpoint import Watchpoint
 
 MARGIN = 0.01  # of a norm in float32, which is compared with a bound
 MIN_BOUND = 1e-15  # below it the squares in a norm may vanish
 Range = tuple[float, float]
 FINITE: Range = (0.0, math.inf)  # within which each norm lies that is a number
+NOT_ZERO: Range = (MIN_BOUND, math.inf)  # within which each lies whose tensor has some other value than 0
 
 
 def safe_range(bounds: Iterable[Watchpoint]) -> Range:
@@ -32,16 +33,6 @@ def is_safe(norm: float, safe: Range) -> bool:
     return math.isfinite(norm) and safe[0] <= norm <= safe[1]
 
 
-def nearly_holds(watchpoint: Watchpoint, norm: float) -> bool:
-    """Return whether a norm is beyond a bound, or near it."""
-    return not is_safe(norm, safe_range([watchpoint]))
-
-
 def is_too_small(watchpoint: Watchpoint) -> bool:
     """Return whether a norm may be above a bound and yet vanish in float32."""
-    return (
-        watchpoint.kind == "bound"
-        and watchpoint.name != LOSS
-        and watchpoint.sign == ">"
-        and watchpoint.bound < MIN_BOUND
-    )
+    return watchpoint.sign == ">" and watchpoint.bound < MIN_BOUND

@@ -151,13 +151,18 @@ class Session:
     def arm(self, watchpoint: Watchpoint | str) -> None:
         """Pause runs where a condition holds, "grad_norm > 10"; while one is armed each phase is looked at.
 
-        Raises UnknownCommand where it is none, and Refused where the model has no such parameter.
+        Raises UnknownCommand where it is none, and Refused where the model has nothing of that name.
         """
-        self._timeline.watcher.arm(watchpoint, self.frame)
+        watcher, state = self._timeline.watcher, self._trainer.state
+        metrics = (*state.parts.metrics, *self.history.metrics)
+        modules = [name for name, _ in state.model.named_modules() if name]
+        watcher.arm(watchpoint, self.frame, metrics=metrics, modules=modules)
+        self._trainer.watched_modules = tuple(each.name for each in watcher.armed if each.kind == "dead")
 
     def disarm(self) -> None:
         """Disarm all watchpoints."""
         self._timeline.watcher.disarm()
+        self._trainer.watched_modules = ()
         self._replayer.checkpoints.drop_iteration_start()
 
     @property

@@ -22,7 +22,17 @@ from session_internals import open_with_many_checkpoints, tensors, trainer_of
 from suite_options import examples
 
 ITERATIONS = 40
-FAULTS = ["none", "loss", "prediction", "buffer", "large gradient", "infinite gradient", "no gradient", "risen loss"]
+FAULTS = [
+    "none",
+    "loss",
+    "prediction",
+    "buffer",
+    "large gradient",
+    "infinite gradient",
+    "no gradient",
+    "risen loss",
+    "dead",
+]
 CONDITIONS = [
     "nonfinite",
     "loss > 1000",
@@ -33,6 +43,21 @@ CONDITIONS = [
     "loss rises 2",
     "still 2",
     "still 5",
+    "zero",
+    "*.b* zero",
+    "update > 0.3",
+    "update < 1e-4",
+    "*.update > 0.5",
+    "*.grad > 100",
+    "inside.* < 0.01",
+    "error > 30",
+    "error < 0.2",
+    "dead * > 0.7",
+    "dead inside* < 0.1",
+]
+NAMED = [
+    *(None, "{} still 3", "{} > 3", "{}.grad > 100", "{}.grad < 1e-3"),
+    *("{}.update > 0.2", "{}.update < 1e-3", "{}.grad zero", "{} zero"),
 ]
 
 
@@ -63,8 +88,8 @@ class Faulty(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         self.count += 1
-        prediction: Tensor = self.inside(x)
         now = self.fault.is_in(int(self.count))
+        prediction: Tensor = self.inside(-100 * x if now and self.fault.kind == "dead" else x)
         self.seen[3] = math.nan if now and self.fault.kind == "buffer" else float(self.count)
         if now and self.fault.kind == "prediction":
             missing = torch.zeros_like(prediction)
@@ -101,12 +126,17 @@ def rarely_used() -> nn.Module:
 MODELS = {"line": PlainLine, "net": net, "large": rarely_used}
 
 
+def greatest_error(prediction: Tensor, target: Tensor) -> Tensor:
+    """Return the largest difference; a random number is drawn, as a metric of somebody's may do."""
+    return (prediction - target).abs().max() + 0 * torch.rand(())
+
+
 def opened(model: str, fault: Fault, *, many: bool, **options: Any) -> Session:
     def build(_: Options) -> Parts:
         faulty = Faulty(MODELS[model](), fault)
         x = torch.rand(4, 3)
         y = 2 * x[:, :2] + 1 if model != "line" else 2 * x + 1
-        return Parts(model=faulty, batch=lambda i: (x, y), loss=faulty.loss)
+        return Parts(model=faulty, batch=lambda i: (x, y), loss=faulty.loss, metrics={"error": greatest_error})
 
     made = scenario("faulty", device="cpu")(build)
     return open_with_many_checkpoints(made, **options) if many else open_session(made, **options)
@@ -117,7 +147,7 @@ def opened(model: str, fault: Fault, *, many: bool, **options: Any) -> Session:
     model=st.sampled_from(list(MODELS)),
     fault=st.builds(Fault, st.sampled_from(FAULTS), st.integers(1, ITERATIONS), st.sampled_from([1, 1, 2, 6])),
     watched=st.lists(st.sampled_from(CONDITIONS), min_size=1, max_size=3, unique=True),
-    named=st.sampled_from([None, "{} still 3", "{} > 3", "{}.grad > 100", "{}.grad < 1e-3"]),
+    named=st.sampled_from(NAMED),
     optimizer=st.sampled_from(["sgd,lr=0.05", "sgd,lr=0.05,momentum=0.9", "adam,lr=0.01", "sgd,lr=0"]),
     every=st.sampled_from([0.0, 0.004, 1.0]),
     many=st.booleans(),
@@ -156,6 +186,12 @@ def test_it_stops_where_a_run_phase_by_phase_stops(
         ("infinite gradient", "nonfinite", "backward"),
         ("no gradient", "still 1", "step"),
         ("risen loss", "loss rises 1", "forward"),
+        ("infinite gradient", "*.2.weight.grad > 1e6", "backward"),
+        ("large gradient", "*.update > 5", "step"),
+        ("no gradient", "zero", "backward"),
+        ("no gradient", "update < 1e-9", "step"),
+        ("prediction", "error > 100", "forward"),
+        ("dead", "dead inside.1 < 0.49", "forward"),
     ],
 )
 def test_the_one_iteration_that_leaves_no_trace_is_found(kind: str, watched: str, phase: str) -> None:
@@ -187,7 +223,7 @@ def test_the_repro_is_that_of_a_run_phase_by_phase() -> None:
 
 def test_no_frame_is_made_of_most_iterations_while_nothing_holds(monkeypatch: pytest.MonkeyPatch) -> None:
     session = opened("net", Fault("none", 1, 1), many=False)
-    for watched in ("nonfinite", "grad_norm > 1e6", "loss > 1e6", "still 500", "loss rises 50"):
+    for watched in ("nonfinite", "grad_norm > 1e6", "loss > 1e6", "still 500", "loss rises 50", "update > 90"):
         session.arm(watched)
     trainer, made = trainer_of(session), []
     run = trainer.run

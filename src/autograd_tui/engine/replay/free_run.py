@@ -179,7 +179,12 @@ class SampledRun:
                 return False
             return not (goal.on_loss and goal.has_loss(loss.item()))
 
-        run = self._trainer.iterate(goes_on, watch)
+        try:
+            run = self._trainer.iterate(goes_on, watch)
+        except BaseException:
+            if watch is not None:
+                watch.end()
+            raise
         if checkpoint:
             (checkpoints.keep if run.losses else checkpoints.drop)(checkpoint)
         checkpoints.spend(perf_counter() - started, frames=len(run.losses) * len(Phase))

@@ -15,7 +15,7 @@ from autograd_tui.core.phase_order import refusal
 from autograd_tui.core.replay_check import Divergence, ReplayChecker, RerunChecker
 from autograd_tui.core.run_observer import RunObserver
 from autograd_tui.core.trace import Trace
-from autograd_tui.core.watchpoint import Watcher
+from autograd_tui.core.watcher import Watcher
 from autograd_tui.engine.replay.replayer import Replayer
 from autograd_tui.engine.training.checkpoint import Checkpoint
 from autograd_tui.engine.training.trainer import Trainer

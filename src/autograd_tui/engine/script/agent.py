@@ -19,7 +19,8 @@ import torch
 
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.files import open_file
-from autograd_tui.core.watchpoint import FiredWatchpoint, Watcher
+from autograd_tui.core.watcher import Watcher
+from autograd_tui.core.watchpoint import FiredWatchpoint
 from autograd_tui.core.wire import FrameEncoder
 from autograd_tui.engine.script.agent_messages import (
     PAUSE_BYTES,

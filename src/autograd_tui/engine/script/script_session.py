@@ -26,7 +26,8 @@ from autograd_tui.core.script_repro import ScriptRepro
 from autograd_tui.core.session_protocol import SessionInfo, StoredFramesSession
 from autograd_tui.core.tensor_stats import Inspection
 from autograd_tui.core.trace import Trace
-from autograd_tui.core.watchpoint import FiredWatchpoint, Watcher, Watchpoint
+from autograd_tui.core.watcher import Watcher
+from autograd_tui.core.watchpoint import FiredWatchpoint, Watchpoint
 from autograd_tui.engine.script.agent_client import AgentClient
 from autograd_tui.engine.script.agent_messages import GoOn
 from autograd_tui.engine.script.script_measurements import ForwardFinder, ScriptGradChecker, ScriptSurface

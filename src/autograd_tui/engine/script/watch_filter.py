@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 import weakref
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from autograd_tui.core.norm_bounds import FINITE, Range, is_safe, is_too_small, nearly_holds, safe_range
-from autograd_tui.core.watchpoint import GRAD_NORM, LOSS, PARAM_NORM, Watcher, Watchpoint
+from autograd_tui.core.norm_bounds import FINITE, NOT_ZERO, Range, is_safe, is_too_small, safe_range
+from autograd_tui.core.watcher import Watcher
+from autograd_tui.core.watchpoint import GRAD_NORM, LOSS, PARAM_NORM, Watchpoint, watched_values
 
 if TYPE_CHECKING:
     from autograd_tui.engine.script.loop_phases import Phases
@@ -30,26 +32,21 @@ class WatchFilter:
     def __init__(self, watcher: Watcher, phases: Phases) -> None:
         self._watcher = watcher
         armed = watcher.armed
-        names = phases.registry.params()
+        self._armed = [each for each in armed if each.kind in ("bound", "zero")]
         self._nonfinite = any(each.kind == "nonfinite" for each in armed)
         self._rises = [each for each in armed if each.kind == "rises"]
-        bounds = [each for each in armed if each.kind == "bound"]
-        self._of_loss = [each for each in bounds if each.name == LOSS]
-        self._of_params = [each for each in bounds if each.name == PARAM_NORM or each.name in names]
-        self._of_grads = [each for each in bounds if each not in self._of_loss and each not in self._of_params]
-        self._has_named = any(each.tensor for each in bounds)
-        self._grad_norms = safe_range(each for each in bounds if each.name == GRAD_NORM)
-        self._param_norms = safe_range(each for each in bounds if each.name == PARAM_NORM)
-        self._looks_at_grads = self._nonfinite or bool(self._of_grads)
-        self._looks_at_params = self._nonfinite or bool(self._of_params)
+        self._of_loss = [each for each in self._armed if each.kind == "bound" and each.name == LOSS]
+        self._named_grads: list[tuple[tuple[int, ...], Range]] = []  # which norms, and where each one lies
+        self._named_params: list[tuple[tuple[int, ...], Range]] = []
+        self._grad_norms = self._param_norms = FINITE  # where the norms over all lie
+        self._looks_at_grads = self._looks_at_params = self._nonfinite
+        self._needs_all = any(each.kind in ("still", "dead") for each in armed)  # whether each event needs a frame
         self._params: list[weakref.ref[Tensor]] | None = None  # None: to be found anew
-        self._names: list[str] = []
+        self._names: tuple[str, ...] = ()
         self._are_numbers = False  # whether each parameter has one value, on the host
         self._is_mixed = False  # whether they are on several devices, of several kinds, or of few bits
         self._has_failed = False
-        self.suffices = not any(each.kind == "still" or is_too_small(each) for each in armed) and self._can_measure(
-            phases
-        )
+        self.suffices = self._can_measure(phases) and not self._needs_all
 
     @property
     def counts_rises(self) -> bool:
@@ -112,10 +109,10 @@ class WatchFilter:
         norms = self._norms([each for each in grads if each is not None])
         if self._passes(norms, self._grad_norms):
             return True
-        if not self._has_named:
+        if not self._named_grads:
             return False
-        names = [f"{name}.grad" for name, each in zip(self._names, grads, strict=True) if each is not None]
-        return _passes_by_name(names, norms, self._of_grads)
+        held = iter(norms)
+        return _one_passes([None if each is None else next(held) for each in grads], self._named_grads)
 
     def _may_hold_of_params(self, phases: Phases) -> bool:
         if self._are_numbers and self._params is not None:
@@ -131,7 +128,7 @@ class WatchFilter:
             torch._C._set_grad_enabled(was_enabled)
         if self._passes(norms, self._param_norms):
             return True
-        return self._has_named and _passes_by_name(self._names, norms, self._of_params)
+        return _one_passes(norms, self._named_params)
 
     def _passes(self, norms: list[float], safe: Range) -> bool:
         """Return whether the norm of all together may pass a bound, or something is not finite."""
@@ -177,20 +174,43 @@ class WatchFilter:
         return params if len(params) == len(self._params) else None
 
     def _find(self, phases: Phases) -> list[Tensor]:
-        """Take the floating parameters that the registry knows."""
+        """Take the floating parameters that the registry knows, and what of them is watched."""
         known = phases.registry.params()
-        self._names = [name for name, each in known.items() if each.is_floating_point() or each.is_complex()]
+        names = tuple(name for name, each in known.items() if each.is_floating_point() or each.is_complex())
+        if names != self._names or self._params is None:
+            self._names = names
+            self._choose(names)
         params = [known[name] for name in self._names]
         self._params = [weakref.ref(each) for each in params]
-        self._are_numbers = not self._has_named and all(
+        self._are_numbers = not (self._named_grads or self._named_params) and all(
             each.numel() == 1 and each.is_cpu and each.is_floating_point() for each in params
         )
         kinds = {(each.dtype, each.device) for each in params}
         self._is_mixed = len(kinds) > 1 or any(dtype in NARROW for dtype, _ in kinds)
         return params
 
+    def _choose(self, names: tuple[str, ...]) -> None:
+        """Learn of which norms the conditions are, where the parameters have these names."""
+        joint: dict[str, list[Watchpoint]] = {GRAD_NORM: [], PARAM_NORM: []}
+        self._named_grads, self._named_params = [], []
+        named = {"grads": self._named_grads, "params": self._named_params}
+        for each in self._armed:
+            watched = watched_values(each, names)
+            if watched.kind in joint:
+                joint[watched.kind].append(each)
+            if watched.kind in named:
+                named[watched.kind].append((watched.params, NOT_ZERO if each.kind == "zero" else safe_range([each])))
+            self._needs_all |= watched.kind in ("update", "updates", "metric")
+            self._needs_all |= each.kind == "bound" and watched.kind != LOSS and is_too_small(each)
+        self._grad_norms, self._param_norms = safe_range(joint[GRAD_NORM]), safe_range(joint[PARAM_NORM])
+        self._looks_at_grads = self._nonfinite or bool(joint[GRAD_NORM] or self._named_grads)
+        self._looks_at_params = self._nonfinite or bool(joint[PARAM_NORM] or self._named_params)
 
-def _passes_by_name(names: list[str], norms: list[float], bounds: list[Watchpoint]) -> bool:
-    """Return whether the norm of one of the tensors may pass a bound."""
-    by_name = dict(zip(names, norms, strict=True))
-    return any(each.name in by_name and nearly_holds(each, by_name[each.name]) for each in bounds)
+
+def _one_passes(norms: Sequence[float | None], bounds: Iterable[tuple[tuple[int, ...], Range]]) -> bool:
+    """Return whether the norm of one of the tensors may pass a bound; norms: None where there is no tensor."""
+    return any(
+        norm is not None and not is_safe(norm, safe)
+        for indices, safe in bounds
+        for norm in map(norms.__getitem__, indices)
+    )

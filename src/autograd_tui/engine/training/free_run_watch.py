@@ -4,35 +4,34 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from autograd_tui.core.frame import Frame
-from autograd_tui.core.norm_bounds import FINITE, Range, is_safe, is_too_small, safe_range
-from autograd_tui.core.tensor_stats import MAX_LISTED_VALUES, SAMPLE_SIZE
-from autograd_tui.core.watchpoint import (
-    GRAD_NORM,
-    LOSS,
-    PARAM_NORM,
-    ConditionMemory,
-    Watcher,
-    Watchpoint,
-    is_unmoved,
-    watched_for_stillness,
+from autograd_tui.core.norm_bounds import FINITE, NOT_ZERO, is_too_small, safe_range
+from autograd_tui.core.tensor_stats import MAX_LISTED_VALUES
+from autograd_tui.core.watcher import ConditionMemory, Watcher
+from autograd_tui.core.watchpoint import GRAD_NORM, LOSS, PARAM_NORM, Watchpoint, watched_values
+from autograd_tui.engine.training.lasting_faults import LastingFaults, optimizer_values
+from autograd_tui.engine.training.phase_tests import (
+    IsFine,
+    NormTest,
+    UpdateTest,
+    ZeroShares,
+    is_no_nan,
+    joint_norm,
 )
 from autograd_tui.engine.training.state import TrainingState
-from autograd_tui.engine.training.stats_reader import draw_sample_indices, flat_in_memory, norms_of_parts
+from autograd_tui.engine.training.still_counter import Memories, StillCounter
 from autograd_tui.engine.training.tensor_properties import in_memory
 
 PLAIN = (Tensor, nn.Parameter, nn.Buffer)
 WIDE = (torch.float32, torch.float64)
-MIN_PARTS_SIZE = 1 << 16  # values of a tensor whose norm is taken in parts: quicker, and exact enough
-Memories = dict[Watchpoint, ConditionMemory]
 
 
 class FreeRunWatch:
@@ -45,39 +44,50 @@ class FreeRunWatch:
     def __init__(self, watcher: Watcher) -> None:
         self.watcher, self.armed = watcher, watcher.armed
         self._nonfinite = any(each.kind == "nonfinite" for each in self.armed)
-        bounds = [each for each in self.armed if each.kind == "bound"]
-        self._of_loss = [each for each in bounds if each.name == LOSS]
-        self._named = [each for each in bounds if each.tensor]
-        self._grad_range = safe_range(each for each in bounds if each.name == GRAD_NORM)
-        self._param_range = safe_range(each for each in bounds if each.name == PARAM_NORM)
-        self._looks_at_grads = self._nonfinite or self._grad_range != FINITE
-        self._looks_at_params = self._nonfinite or self._param_range != FINITE
         self._still = [each for each in self.armed if each.kind == "still"]
-        self._has_failed = any(map(is_too_small, self.armed))
+        self._of_loss: list[Watchpoint] = []
+        self._of_metrics: list[Watchpoint] = []
+        self._of_activations = [each for each in self.armed if each.kind == "dead"]
+        self._has_failed = False
+        self._trusts_lasting = True  # whether what lasts is looked for at the end of a stretch alone
         self._memories: Memories = {}
-        self._first_iteration = 0
-        self._iteration = 0  # in this stretch, counted from 1
-        self._suspect: int | None = None
-        self._unread: list[tuple[int, Range | None, Tensor]] = []  # on an accelerator
+        self._state: TrainingState | None = None
+        self._first_iteration = self._first_forward = 0
+        self._suspect: int | None = None  # an iteration of this stretch, counted from 1
+        self._unread: list[tuple[int, IsFine, Tensor]] = []  # on an accelerator
         self._unread_values: list[Tensor] = []  # there too, after each step
         self._stillness: StillCounter | None = None
         self._let_go()
 
+    def end(self) -> None:
+        """Leave the model as it was, and hold nothing of it: it may be built anew."""
+        if self._activations is not None:
+            self._activations.detach()
+        self._let_go()
+
     def _let_go(self) -> None:
-        """Hold nothing of the model, which may be built anew."""
-        self._optimizer: torch.optim.Optimizer | None = None
+        self._state = None
         self._params: list[nn.Parameter] = []
-        self._named_params: list[tuple[nn.Parameter, Range]] = []
-        self._named_grads: list[tuple[nn.Parameter, Range]] = []
-        self._buffer_owners: list[dict[str, Tensor | None]] = []
+        self._grad_tests: list[NormTest] = []
+        self._param_tests: list[NormTest] = []
+        self._update_tests: list[UpdateTest] = []
+        self._buffer_owners: list[int] = []  # identities of the modules' dictionaries of buffers
         self._buffers: list[dict[str, Tensor | None]] = []
         self._finite_counts: dict[int, int] = {}  # of buffers that hold infinities on purpose, by identity
+        self._lasting: LastingFaults | None = None
+        self._looks_at_state = False
+        self._activations: ZeroShares | None = None
         if self._stillness is not None:
             self._stillness.let_go()
 
     def suffices(self, state: TrainingState) -> bool:
         """Return whether everything is noticed; otherwise each frame is to be made."""
-        return not self._has_failed and all(
+        names = tuple(state.params)
+        kinds = [(each, watched_values(each, names).kind) for each in self.armed if each.kind == "bound"]
+        self._of_loss = [each for each, kind in kinds if kind == LOSS]
+        self._of_metrics = [each for each, kind in kinds if kind == "metric"]
+        of_norms = (each for each, kind in kinds if kind in (GRAD_NORM, PARAM_NORM, "grads", "params"))
+        return not (self._has_failed or any(map(is_too_small, of_norms))) and all(
             type(each) in PLAIN
             and each.layout is torch.strided
             and each.is_floating_point()
@@ -88,24 +98,57 @@ class FreeRunWatch:
 
     def begin(self, state: TrainingState, frame: Frame, *, first_iteration: int) -> None:
         """Begin a stretch of iterations behind a frame, with what the watcher remembers there."""
-        self._iteration, self._suspect = 0, None
+        self.end()
+        self._suspect = None
         self._memories = self.watcher.copy_memories(frame.index)
-        self._first_iteration = first_iteration
-        self._optimizer, self._params = state.optimizer, list(state.params.values())
+        self._first_iteration, self._first_forward = first_iteration, state.forwards
+        self._state, self._params = state, list(state.params.values())
         self._are_numbers = all(each.numel() == 1 and each.is_cpu and each.dtype in WIDE for each in self._params)
         self._is_on_host = state.device.type == "cpu"
-        for each in self._named:
-            is_param = each.name in state.params
-            param = state.params[each.name if is_param else each.name.removesuffix(".grad")]
-            (self._named_params if is_param else self._named_grads).append((param, safe_range([each])))
+        self._buffer_owners = [id(each._buffers) for each in state.model.modules()]
         try:
+            self._choose_tests(tuple(state.params))
             if self._nonfinite:
-                self._find_buffers(state.model)
+                self._look_for_what_is_not_finite(state)
             if self._still:
                 self._stillness = StillCounter(self._params, self._still, frame, self._memories)
                 self._suspect = 1 if self._stillness.holds_already else None
+            if self._of_activations:
+                self._activations = ZeroShares(state.model, [each.name for each in self._of_activations])
+                self._activations.attach()
         except Exception:  # tensors of a kind that cannot be measured so
             self._has_failed, self._suspect = True, 1
+        self.measures_metrics = bool(self._of_metrics)
+        self.sees_forward = self._nonfinite or self._activations is not None or self.measures_metrics
+        self.sees_backward = bool(self._grad_tests)
+        self.sees_step = bool(self._param_tests or self._update_tests or self._still or self._looks_at_state)
+
+    def _choose_tests(self, names: tuple[str, ...]) -> None:
+        joint = {GRAD_NORM: self._grad_tests, PARAM_NORM: self._param_tests}
+        of_each = {"grads": self._grad_tests, "params": self._param_tests}
+        all_params = range(len(names))
+        for each in self.armed:
+            watched = watched_values(each, names)
+            if each.kind == "zero":
+                of_each[watched.kind].append(NormTest(watched.params, NOT_ZERO, together=False))
+            elif each.kind == "bound" and watched.kind in joint:
+                joint[watched.kind].append(NormTest(all_params, safe_range([each]), together=True))
+            elif each.kind == "bound" and watched.kind in of_each:
+                of_each[watched.kind].append(NormTest(watched.params, safe_range([each]), together=False))
+            elif watched.kind in ("update", "updates"):
+                params = [self._params[index] for index in watched.params]
+                self._update_tests.append(UpdateTest(params, safe_range([each]), together=watched.kind == "update"))
+
+    def _look_for_what_is_not_finite(self, state: TrainingState) -> None:
+        """Choose how: each time, or where it lasts at the end of the stretch alone."""
+        lasting = LastingFaults.of(state) if self._trusts_lasting else None
+        self._lasting = lasting
+        self._looks_at_state = lasting is None
+        if lasting is None:
+            all_params = range(len(self._params))
+            self._grad_tests.append(NormTest(all_params, FINITE, together=True))
+            self._param_tests.append(NormTest(all_params, FINITE, together=True))
+        self._find_buffers(state.model)
 
     # During the iterations.
 
@@ -114,38 +157,46 @@ class FreeRunWatch:
         """Whether something has been noticed, as far as is known without a readback."""
         return self._suspect is not None
 
-    def after_forward(self, prediction: Any) -> None:
-        """Look for NaN in the prediction, and at the buffers."""
-        self._iteration += 1
-        if self._nonfinite:
-            try:
+    def after_forward(self, prediction: Any, metrics: Iterable[tuple[str, Tensor]]) -> None:
+        """Look for NaN in the prediction, and at buffers, metrics and activations."""
+        try:
+            if self._nonfinite:
                 self._look_at_prediction(prediction)
                 if self._buffers:
                     self._look_at_buffers()
-            except Exception:  # tensors of a kind that cannot be measured so: each phase gets a frame
-                self._fail()
+            for name, value in metrics:
+                for each in self._of_metrics:
+                    if each.name == name:
+                        self._judge(value, partial(_is_fine, each))
+            if self._activations is not None:
+                self._look_at_activations(self._activations)
+        except Exception:  # tensors of a kind that cannot be measured so: each phase gets a frame
+            self._fail()
 
     def after_backward(self) -> None:
         """Look at the norms of the gradients."""
-        if self._looks_at_grads or self._named_grads:
-            try:
-                self._look_at_grads()
-            except Exception:
-                self._fail()
+        try:
+            self._test_norms(self._grad_tests, [each.grad for each in self._params])
+        except Exception:
+            self._fail()
 
     def after_step(self) -> None:
         """Look at the norms of parameters and of the optimizer's state, and at which parameters have moved."""
-        if self._looks_at_params or self._named_params or self._stillness is not None:
-            was_enabled = torch.is_grad_enabled()
-            torch._C._set_grad_enabled(False)
-            try:
-                self._look_at_params()
-                if self._stillness is not None:
-                    self._look_at_moves(self._stillness)
-            except Exception:
-                self._fail()
-            finally:
-                torch._C._set_grad_enabled(was_enabled)
+        was_enabled = torch.is_grad_enabled()
+        torch._C._set_grad_enabled(False)
+        try:
+            if self._param_tests:
+                self._test_norms(self._param_tests, self._params)
+            if self._update_tests:
+                self._look_at_updates()
+            if self._looks_at_state:
+                self._look_at_optimizer_state()
+            if self._stillness is not None:
+                self._look_at_moves(self._stillness)
+        except Exception:
+            self._fail()
+        finally:
+            torch._C._set_grad_enabled(was_enabled)
 
     def _fail(self) -> None:
         self._has_failed = True
@@ -156,15 +207,23 @@ class FreeRunWatch:
         if self._suspect is None:
             self._suspect = self._iteration
 
+    @property
+    def _iteration(self) -> int:
+        """The present iteration of this stretch, counted from 1."""
+        assert self._state is not None
+        return self._state.forwards - self._first_forward
+
     def _look_at_prediction(self, prediction: Any) -> None:
         if isinstance(prediction, Tensor) and prediction.is_floating_point():
-            if type(prediction) not in PLAIN or prediction.layout is not torch.strided or not in_memory(prediction):
+            if type(prediction) not in PLAIN or prediction.layout is not torch.strided:
                 raise TypeError("no plain tensor")
-            if self._is_on_host and prediction.dim() == 1 and len(prediction) <= MAX_LISTED_VALUES:
-                if any(map(math.isnan, prediction.tolist())):
+            if self._is_on_host and prediction.dim() == 1 and prediction.numel() <= MAX_LISTED_VALUES:
+                if math.isnan(sum(prediction.tolist())):
                     self._note()
                 return
-            self._judge(prediction.detach().sum(), None)
+            if not in_memory(prediction):
+                raise TypeError("no values")
+            self._judge(prediction.detach().sum(), is_no_nan)
 
     @torch.no_grad()
     def _look_at_buffers(self) -> None:
@@ -172,29 +231,42 @@ class FreeRunWatch:
         for buffer in buffers:
             if id(buffer) in self._finite_counts:
                 has_changed = buffer.isfinite().sum() < self._finite_counts[id(buffer)]
-                self._judge(torch.where(has_changed | buffer.isnan().any(), math.nan, 0.0), None)
+                self._judge(torch.where(has_changed | buffer.isnan().any(), math.nan, 0.0), is_no_nan)
         usual = [each for each in buffers if id(each) not in self._finite_counts]
         if usual:
-            self._judge(_joint_norm(usual), FINITE)
+            self._judge(joint_norm(usual), math.isfinite)
 
-    def _look_at_grads(self) -> None:
-        if self._looks_at_grads:
-            grads = [each.grad for each in self._params if each.grad is not None]
-            if grads:
-                self._judge(self._norm(grads), self._grad_range)
-        for param, safe in self._named_grads:
-            if param.grad is not None:
-                self._judge(self._norm([param.grad]), safe)
+    def _look_at_activations(self, activations: ZeroShares) -> None:
+        for name, zeros, size in activations.take():
+            watching = [each for each in self._of_activations if name in activations.named(each.name)]
+            self._judge(zeros, partial(_is_share_fine, watching, size))
 
-    def _look_at_params(self) -> None:
-        if self._looks_at_params:
-            self._judge(self._norm(self._params), self._param_range)
-        for param, safe in self._named_params:
-            self._judge(self._norm([param]), safe)
-        if self._nonfinite and self._optimizer is not None and self._optimizer.state:
-            values = self._optimizer_values(self._optimizer.state)
-            if values:
-                self._judge(self._norm(values), FINITE)
+    def _test_norms(self, tests: Sequence[NormTest], tensors: Sequence[Tensor | None]) -> None:
+        if self._are_numbers:
+            values = [None if each is None else each.item() for each in tensors]
+            if not all(test.holds_of_numbers(values) for test in tests):
+                self._note()
+            return
+        for test in tests:
+            norms = test.measure(tensors)
+            if norms is not None:
+                self._judge(norms, test.is_fine)
+
+    def _look_at_updates(self) -> None:
+        for test in self._update_tests:
+            is_fine = test.are_numbers_fine()
+            if is_fine is None:
+                self._judge(test.measure(), test.is_fine)
+            elif not is_fine:
+                self._note()
+
+    def _look_at_optimizer_state(self) -> None:
+        assert self._state is not None
+        values, numbers = optimizer_values(self._state)
+        if not all(map(math.isfinite, numbers)):
+            self._note()
+        if values:
+            self._judge(joint_norm(values), math.isfinite)
 
     def _look_at_moves(self, stillness: StillCounter) -> None:
         if stillness.have_numbers_moved():
@@ -205,39 +277,13 @@ class FreeRunWatch:
         elif stillness.may_hold_after_step(values):
             self._note()
 
-    def _optimizer_values(self, state: Any) -> list[Tensor]:
-        """Return those tensors of the optimizer's state of which a frame would have a count of values not finite."""
-        values = []
-        for param in self._params:
-            for key, value in state.get(param, {}).items():
-                if isinstance(value, Tensor):
-                    if key != "step" and value.is_floating_point() and 0 < value.numel() <= SAMPLE_SIZE:
-                        values.append(value)
-                elif isinstance(value, float) and not math.isfinite(value):
-                    self._note()
-        return values
-
-    def _norm(self, tensors: Sequence[Tensor]) -> float | Tensor:
-        """Return the norm over all of some tensors together."""
-        if not self._are_numbers:
-            return _joint_norm(tensors)
-        squares = 0.0
-        for tensor in tensors:
-            value = tensor.item()
-            squares += value * value
-        return math.sqrt(squares)
-
-    def _judge(self, value: float | Tensor, safe: Range | None) -> None:
-        """Note this iteration where a value is not safe."""
-        if self._suspect is not None:
-            return
-        if isinstance(value, Tensor):
+    def _judge(self, values: Tensor, is_fine: IsFine) -> None:
+        """Note this iteration unless all of some numbers are fine; on an accelerator they wait to be read."""
+        if self._suspect is None:
             if not self._is_on_host:
-                self._unread.append((self._iteration, safe, value))
-                return
-            value = value.item()
-        if not _is_safe(value, safe):
-            self._suspect = self._iteration
+                self._unread.append((self._iteration, is_fine, values))
+            elif not (is_fine(values.item()) if values.numel() == 1 else all(map(is_fine, values.tolist()))):
+                self._note()
 
     # After them.
 
@@ -245,18 +291,20 @@ class FreeRunWatch:
         """Return the first iteration of this stretch, counted from 1, in which a condition may hold."""
         self._read_back()
         suspects = [] if self._suspect is None else [self._suspect]
-        if self._nonfinite and list(map(id, self._buffer_owners)) != [id(each._buffers) for each in model.modules()]:
+        looks_at_modules = self._nonfinite or self._of_activations
+        if looks_at_modules and self._buffer_owners != [id(each._buffers) for each in model.modules()]:
             suspects.append(1)  # the model has got other modules
-        self._let_go()
+        if self._lasting is not None and not self._lasting.are_absent(len(losses)):
+            suspects.append(1)  # the iterations run again, and each is looked at
+            self._trusts_lasting = False
+        self.end()
         return min([*suspects, *self._suspects_by_loss(losses)], default=None)
 
     def _read_back(self) -> None:
         """Judge what was measured on an accelerator, with a copy to the host."""
         suspects = [] if self._suspect is None else [self._suspect]
         if self._unread:
-            values = torch.stack([value.reshape(()).float() for *_, value in self._unread]).tolist()
-            pairs = zip(self._unread, values, strict=True)
-            suspects += [iteration for (iteration, safe, _), value in pairs if not _is_safe(value, safe)][:1]
+            suspects += [iteration for iteration, is_fine in self._unread_numbers() if not is_fine][:1]
         if self._unread_values and self._stillness is not None:
             for step, row in enumerate(torch.stack(self._unread_values).cpu(), 1):
                 if self._stillness.may_hold_after_step(row):
@@ -308,8 +356,9 @@ class FreeRunWatch:
 
     def _find_buffers(self, model: nn.Module) -> None:
         """Take the modules' buffers, and count the finite values of those that hold infinities already."""
-        self._buffer_owners = [module._buffers for module in model.modules()]
-        self._buffers = [each for each in self._buffer_owners if isinstance(each, dict) and each]
+        later = set() if self._lasting is None else {id(each) for each in self._lasting.batch_norms}
+        owners = [module._buffers for module in model.modules()]
+        self._buffers = [each for each in owners if isinstance(each, dict) and each and id(each) not in later]
         buffers = self._float_buffers()
         counts = [each.isfinite().sum().to(buffers[0].device) for each in buffers]  # read together
         pairs = zip(buffers, torch.stack(counts).tolist() if counts else [], strict=True)
@@ -325,130 +374,19 @@ class FreeRunWatch:
                     found.append(buffer)
         return found
 
-
-class StillCounter:
-    """Counts how many steps in a row have left each parameter as it was, as far as its statistics show.
-
-    Of a small one the count is exact; a large one may have been still no longer, since a sample alone is compared.
-    """
-
-    def __init__(self, params: Sequence[Tensor], armed: Sequence[Watchpoint], frame: Frame, memories: Memories) -> None:
-        self._armed = [(each, watched_for_stillness(each, frame)) for each in armed]
-        self._watched = sorted({index for _, indices in self._armed for index in indices})
-        known = {each: memories[each].still if each in memories else {} for each in armed}
-        self._at_start = {each: dict(counts) for each, counts in known.items()}
-        self.holds_already = any(  # of a parameter that is watched no more, such as one that was frozen since
-            count and count % each.times == 0 and index not in indices
-            for each, indices in self._armed
-            for index, count in known[each].items()
-        )
-        watched = [params[index] for index in self._watched]
-        self._pieces = [_compared_values(each) for each in watched]
-        self._starts = np.cumsum([0, *(len(piece()) for piece in self._pieces[:-1])])
-        self._exact = np.array([each.numel() <= SAMPLE_SIZE for each in watched], dtype=bool)
-        self._unchanged = np.zeros(len(watched), dtype=np.int64)  # steps in a row, in this stretch
-        self._steps = 0
-        self._before = self.read().cpu().double().numpy()
-        are_numbers = all(each.numel() == 1 and each.is_cpu for each in watched)
-        self._numbers = watched if are_numbers else []  # whose values are read at the least cost
-        self._numbers_before = self._before.tolist()
-
-    def let_go(self) -> None:
-        """Hold nothing of the model."""
-        self._pieces, self._numbers = [], []
-
-    def read(self) -> Tensor:
-        """Return the values that are compared, (values,), on their device."""
-        return torch.cat([piece() for piece in self._pieces]) if self._pieces else torch.zeros(0)
-
-    def have_numbers_moved(self) -> bool:
-        """Count a step and return True if all parameters are single numbers, and each has moved."""
-        if not self._numbers:
-            return False
-        now = [each.item() for each in self._numbers]
-        for value, before in zip(now, self._numbers_before, strict=True):
-            if value == before:
-                self._before = np.array(self._numbers_before)
-                return False
-        self._numbers_before = now
-        self._steps += 1
-        self._unchanged[:] = 0
-        return True
-
-    def may_hold_after_step(self, values: Tensor) -> bool:
-        """Count a step that left these values; return whether some parameter may have been still for long enough."""
-        if not self._pieces:
-            return False
-        now, before, self._steps = values.double().numpy(), self._before, self._steps + 1
-        # As in statistics, infinity less infinity is no number, and so a move.
-        changed = np.logical_or.reduceat((now != before) | np.isinf(now), self._starts)
-        self._before = now
-        self._numbers_before = now.tolist() if self._numbers else []
-        self._unchanged = np.where(changed, 0, self._unchanged + 1)
-        if changed.all():
-            return False
-        self._exact &= ~np.logical_or.reduceat((now == 0) & (np.signbit(now) != np.signbit(before)), self._starts)
-        return any(self._may_hold(watchpoint, indices) for watchpoint, indices in self._armed)
-
-    def _may_hold(self, watchpoint: Watchpoint, indices: Sequence[int]) -> bool:
-        counts = self.counts(watchpoint)
-        for index in indices:
-            unchanged = self._unchanged_of(index)
-            if unchanged and (counts[index] % watchpoint.times == 0 or unchanged > watchpoint.times):
-                return True
-        return False
-
-    def counts(self, watchpoint: Watchpoint) -> dict[int, int]:
-        """Return for each parameter for how many steps it may have been still at most, 0 where it was not."""
-        indices = next(indices for each, indices in self._armed if each == watchpoint)
-        at_start = self._at_start[watchpoint]
-        return {
-            index: unchanged + (at_start.get(index, 0) if unchanged == self._steps else 0)
-            for index in indices
-            for unchanged in [self._unchanged_of(index)]
-        }
-
-    def is_open(self, step: Frame) -> bool:
-        """Return whether a step has left a parameter as it was of which it is not known how long it had been still."""
-        return any(
-            unchanged and not exact and is_unmoved(step, index)
-            for index, unchanged, exact in zip(self._watched, self._unchanged, self._exact, strict=True)
-        )
-
-    def _unchanged_of(self, index: int) -> int:
-        return int(self._unchanged[self._watched.index(index)])
+    def _unread_numbers(self) -> Iterator[tuple[int, bool]]:
+        """Yield of each number that waits on an accelerator its iteration and whether it is fine, with one copy."""
+        rows = [values.reshape(-1) for *_, values in self._unread]
+        wide = torch.float32 if rows[0].device.type == "mps" else torch.float64
+        numbers = iter(torch.cat([row.to(wide) for row in rows]).tolist())
+        for (iteration, is_fine, _), row in zip(self._unread, rows, strict=True):
+            own = [next(numbers) for _ in range(len(row))]
+            yield iteration, all(map(is_fine, own))
 
 
-def _is_safe(value: float, safe: Range | None) -> bool:
-    """Return whether a norm is inside its range; without a range, whether the value is no NaN."""
-    return not math.isnan(value) if safe is None else is_safe(value, safe)
+def _is_fine(watchpoint: Watchpoint, value: float) -> bool:
+    return not watchpoint.holds_for(value)
 
 
-def _compared_values(param: Tensor) -> Callable[[], Tensor]:
-    """Return a function that reads the values of a parameter by which its statistics tell that it has moved."""
-    flat = flat_in_memory(param.detach())
-    if flat.data_ptr() != param.data_ptr():
-        raise TypeError("its values do not lie side by side")
-    if param.numel() <= SAMPLE_SIZE:
-        return lambda: flat
-    indices = draw_sample_indices(param.numel(), param.device)
-    return lambda: flat.index_select(0, indices)
-
-
-def _joint_norm(tensors: Sequence[Tensor]) -> Tensor:
-    """Return the norm over all of some tensors together, ()."""
-    norms: list[Tensor] = []
-    small: list[Tensor] = []
-    for tensor in tensors:
-        if tensor.layout is not torch.strided:
-            raise TypeError("no plain tensor")
-        if tensor.dtype is not torch.float32:
-            norms.append(torch.linalg.vector_norm(tensor.float()).reshape(1))
-        elif tensor.numel() >= MIN_PARTS_SIZE:
-            norms.append(norms_of_parts(tensor.view(-1) if tensor.is_contiguous() else flat_in_memory(tensor)))
-        else:
-            small.append(tensor)
-    if small:
-        norms.append(torch.stack([*torch._foreach_norm(small)]))
-    joint: Tensor = norms[0] if len(norms) == 1 else torch.cat([each.float() for each in norms])
-    return joint[0] if len(joint) == 1 else torch.linalg.vector_norm(joint)
+def _is_share_fine(watching: Sequence[Watchpoint], size: int, zeros: float) -> bool:
+    return not any(each.holds_for(zeros / size) for each in watching)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -101,24 +101,28 @@ class TrainingLoop:
         state, last_batch = self.state, None
         optimizer, scheduler, parts, model = state.optimizer, state.scheduler, state.parts, state.model
         outside = state.begin_iterations()
+        sees_forward, sees_backward, sees_step = (
+            (watch.sees_forward, watch.sees_backward, watch.sees_step) if watch is not None else (False, False, False)
+        )
         with ForkGuard() as process:
             while True:
                 batch = parts.batch(state.forwards)
                 if batch is not last_batch:
                     moved = to_device(batch, state.device)
                     last_batch, batch = (batch if moved is batch else None), moved
-                loss, prediction, _ = predict(parts, model, parts.loss, batch)
+                loss, prediction, losses = predict(parts, model, parts.loss, batch)
                 state.forwards += 1
-                if watch is not None:
-                    watch.after_forward(prediction)
+                if sees_forward and watch is not None:
+                    measures = watch.measures_metrics
+                    watch.after_forward(prediction, self._metrics(prediction, batch, losses) if measures else ())
                 del prediction
                 count = state.watch_grads(outside) if outside else _nothing
                 loss.backward()  # type: ignore[no-untyped-call]
                 count()
-                if watch is not None:
+                if sees_backward and watch is not None:
                     watch.after_backward()
                 optimizer.step()
-                if watch is not None:
+                if sees_step and watch is not None:
                     watch.after_step()
                 if scheduler is not None:
                     scheduler.step(loss.detach())
@@ -145,8 +149,13 @@ class TrainingLoop:
 class PhaseWatch(Protocol):
     """Looks at what each phase of iterations that run without frames has computed; it changes nothing."""
 
-    def after_forward(self, prediction: Any) -> None:
-        """Look at the prediction and the buffers."""
+    sees_forward: bool  # whether it is to be called behind each forward, and so on
+    sees_backward: bool
+    sees_step: bool
+    measures_metrics: bool  # whether it needs the metrics of each forward
+
+    def after_forward(self, prediction: Any, metrics: Iterable[tuple[str, Tensor]]) -> None:
+        """Look at the prediction, the buffers and the metrics."""
 
     def after_backward(self) -> None:
         """Look at the gradients."""

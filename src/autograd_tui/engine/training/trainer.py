@@ -29,6 +29,7 @@ from autograd_tui.engine.training.compiler_import import import_compiler
 from autograd_tui.engine.training.frame_reader import Changes, FrameReader
 from autograd_tui.engine.training.inspection import inspect
 from autograd_tui.engine.training.loop import PhaseWatch, Tracer, TrainingLoop
+from autograd_tui.engine.training.phase_tests import ZeroShares
 from autograd_tui.engine.training.state import TrainingState
 from autograd_tui.engine.training.stray_leaves import find_strays
 from autograd_tui.engine.training.user_code import is_user_error, let_go_of_tensors, torch_error
@@ -99,6 +100,7 @@ class Trainer:
         self._build, self._trace, self._sampled_range = build, trace, sampled_range
         self._forward_moves = False  # whether a forward has moved parameters itself
         self._forwards_watched = 0
+        self.watched_modules: tuple[str, ...] = ()  # whose share of zeros is measured: names, or patterns
         self.diverged = False  # whether a frame that was computed again differed from the first time
         self.builds = 0  # how often all was built: an older model's checkpoints are of no use to a newer one
         self._has_begun_copies = False  # on an accelerator, for a checkpoint or from one
@@ -159,10 +161,10 @@ class Trainer:
             try:
                 match command.phase:
                     case Phase.FORWARD:
-                        loop.forward()
+                        shares = self._forward(loop)
                         if not recorded:
                             self.tracer.forget()
-                        changes = self._forward_changes(command)
+                        changes = {**self._forward_changes(command), "zero_shares": shares}
                     case Phase.BACKWARD:
                         loop.backward()
                         changes = self._backward_changes()
@@ -198,6 +200,19 @@ class Trainer:
         self.tracer.forget()
         self.release_memory()
         return None
+
+    def _forward(self, loop: TrainingLoop | Tracer) -> tuple[tuple[str, float], ...]:
+        """Run a forward; return the share of zeros in what each call of a watched module gave, with its name."""
+        if not self.watched_modules:
+            loop.forward()
+            return ()
+        activations = ZeroShares(self.state.model, self.watched_modules)
+        activations.attach()
+        try:
+            loop.forward()
+        finally:
+            activations.detach()
+        return tuple((name, zeros.item() / size) for name, zeros, size in activations.take())
 
     def _can_be_recorded_only_now(self, phase: Phase) -> bool:
         """Return whether a phase is a forward that may not repeat, where recording changes nothing in how it runs."""

@@ -251,8 +251,10 @@ def _start_of_iteration(frame: Frame | None, history: History | None) -> int | N
 
 
 def _watch_candidates(frame: Frame | None) -> list[Candidate]:
-    names = frame.params.layout.names if frame else ()
-    return [Candidate(f"{name}{end}>", f"the norm of {name}{end}") for name in names for end in ("", ".grad")]
+    names, metrics = (frame.params.layout.names, frame.metrics) if frame else ((), ())
+    ends = {"": "the norm of {}", ".grad": "the norm of {}.grad", ".update": "what a step changes of {}, for its size"}
+    of_params = [Candidate(f"{name}{end}>", meaning.format(name)) for name in names for end, meaning in ends.items()]
+    return [*(Candidate(f"{name}>", f"a metric, now {number(value)}") for name, value in metrics), *of_params]
 
 
 def _surface_candidates(frame: Frame | None) -> list[Candidate]:

@@ -40,6 +40,7 @@ class PromptWord:
     read: Callable[[str], Value] | None = None  # what stands behind a word for the screen; None where nothing may
     optional: bool = False  # whether it may also stand alone
     values: Mapping[str, str] = field(default_factory=dict)  # usual ones, each with what it does
+    more_examples: tuple[str, ...] = ()  # that help names, of what may stand behind it
     spellings: Mapping[str, str] | None = None  # offered in place of `stem`, each with what it does
     spellings_once_begun: Mapping[str, str] = field(default_factory=dict)  # offered once their first letter is typed
 
@@ -60,7 +61,7 @@ class PromptWord:
         return self.meaning if self.example in self.syntax.split(" | ") else f"{self.meaning}, as in {self.example}"
 
     def __str__(self) -> str:
-        return f"{self.syntax}: {self.meaning_and_example}"
+        return ", ".join([f"{self.syntax}: {self.meaning_and_example}", *self.more_examples])
 
 
 def _phase(name: str, meaning: str) -> PromptWord:
@@ -178,9 +179,22 @@ _WORDS = (
             "nonfinite": "anything is NaN or infinite",
             "grad_norm>10": "all gradients together are large",
             "loss>10": "the loss is large",
+            "update>0.1": "a step changes a tenth of what there was",
+            "*.grad>1": "the gradient of some parameter is large",
+            "zero": "the gradient of some parameter is all zeros",
             "still": "a parameter stops changing, for 5 iterations",
+            "dead *>0.9": "some module gives nearly nothing but zeros",
             "off": "pause at no condition any more",
         },
+        more_examples=(
+            "loss>10",
+            "*.grad>1",
+            "w.update>0.1",
+            "w.grad zero",
+            "w still",
+            "dead relu>0.9",
+            "loss rises 5",
+        ),
     ),
     PromptWord("model", "screen", "model NAME | model FILE", "train another model", "model resnet18", read_scenario),
     PromptWord(

@@ -1,0 +1,181 @@
+"""Tests of what a phase has computed, from a few numbers: whether a watchpoint may hold there."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from autograd_tui.core.norm_bounds import Range, is_safe
+from autograd_tui.core.tensor_stats import SAMPLE_SIZE
+from autograd_tui.core.watcher import relative_size
+from autograd_tui.core.watchpoint import matching
+from autograd_tui.engine.training.stats_reader import flat_in_memory, norms_of_parts
+from autograd_tui.engine.training.still_counter import compared_values
+
+MIN_PARTS_SIZE = 1 << 16  # values of a tensor whose norm is taken in parts: quicker, and exact enough
+IsFine = Callable[[float], bool]  # whether no condition holds for a number, nor nearly does
+
+
+class NormTest:
+    """Tests the norms of some of the tensors in a list: of each one, or of all together."""
+
+    def __init__(self, indices: Sequence[int], safe: Range, *, together: bool) -> None:
+        self._indices, self._safe, self._together = indices, safe, together
+
+    def is_fine(self, norm: float) -> bool:
+        """Return whether a norm is within the range."""
+        return is_safe(norm, self._safe)
+
+    def measure(self, tensors: Sequence[Tensor | None]) -> Tensor | None:
+        """Return the norms to test, (tensors,) or (); None where there is no tensor."""
+        picked = [tensor for index in self._indices if (tensor := tensors[index]) is not None]
+        if not picked:
+            return None
+        return joint_norm(picked) if self._together else norms_of_each(picked)
+
+    def holds_of_numbers(self, values: Sequence[float | None]) -> bool:
+        """Return whether all is fine with tensors that are single numbers."""
+        picked = [value for index in self._indices if (value := values[index]) is not None]
+        if not picked:
+            return True
+        if self._together:
+            return self.is_fine(math.sqrt(sum(value * value for value in picked)))
+        return all(self.is_fine(abs(value)) for value in picked)
+
+
+class UpdateTest:
+    """Tests what each step changes of some parameters, over what there was: of each one, or of all together.
+
+    What a step changed of a large one is estimated from the sample that frames have.
+    """
+
+    def __init__(self, params: Sequence[Tensor], safe: Range, *, together: bool) -> None:
+        self._params, self._safe, self._together = params, safe, together
+        self._pieces = [compared_values(each) for each in params]
+        self._are_numbers = all(each.numel() == 1 and each.is_cpu for each in params)
+        if self._are_numbers:
+            self._numbers = [each.item() for each in params]
+            return
+        sampled = [each.numel() > SAMPLE_SIZE for each in params]
+        self._sizes = [SAMPLE_SIZE if large else each.numel() for each, large in zip(params, sampled, strict=True)]
+        scales = [
+            math.sqrt(each.numel() / SAMPLE_SIZE) if large else 1.0 for each, large in zip(params, sampled, strict=True)
+        ]
+        self._scales = torch.tensor(scales, dtype=torch.float64, device=params[0].device)
+        self._values, self._norms = self._read(), norms_of_each(params).double()
+
+    def is_fine(self, share: float) -> bool:
+        """Return whether a share is within the range."""
+        return is_safe(share, self._safe)
+
+    def are_numbers_fine(self) -> bool | None:
+        """Return whether a step is fine, of parameters that are single numbers; None of others."""
+        if not self._are_numbers:
+            return None
+        before, self._numbers = self._numbers, [each.item() for each in self._params]
+        moves = [now - then for now, then in zip(self._numbers, before, strict=True)]
+        if self._together:
+            return self.is_fine(relative_size(math.hypot(*moves), math.hypot(*before)))
+        return all(self.is_fine(relative_size(abs(move), abs(then))) for move, then in zip(moves, before, strict=True))
+
+    def measure(self) -> Tensor:
+        """Return what a step has changed over what there was, (parameters,) or ()."""
+        before, starts = self._values, self._norms
+        self._values, self._norms = self._read(), norms_of_each(self._params).double()
+        moved = torch.split(self._values - before, self._sizes)
+        moves = torch.stack([*torch._foreach_norm(moved)]) * self._scales
+        if self._together:
+            moves, starts = torch.linalg.vector_norm(moves), torch.linalg.vector_norm(starts)
+        shares = torch.where((moves == 0) & (starts == 0), 0.0, moves / starts)
+        return torch.where(starts.isfinite(), shares, math.nan)  # its squares may have overflown
+
+    def _read(self) -> Tensor:
+        """Return the values that are compared, the first one of a large tensor left out, (values,)."""
+        values = [piece() for piece in self._pieces]
+        return torch.cat([each[-size:] for each, size in zip(values, self._sizes, strict=True)]).double()
+
+
+class ZeroShares:
+    """Measures the share of zeros in what some modules return, by hooks that are there while a forward runs.
+
+    `counts`: of each call of such a module, its name, how many values are 0, and how many there are. Of several
+    tensors the first one counts. The hooks change nothing.
+    """
+
+    def __init__(self, model: nn.Module, names: Sequence[str]) -> None:
+        """names: of modules, or patterns."""
+        modules = {name: module for name, module in model.named_modules() if name}
+        known = list(modules)
+        picked = dict.fromkeys(index for name in names for index in matching(name, known))
+        self.modules = [(known[index], modules[known[index]]) for index in picked]
+        self.counts: list[tuple[str, Tensor, int]] = []
+        self._named = {name: frozenset(known[index] for index in matching(name, known)) for name in names}
+        self._handles: list[Any] = []
+
+    def named(self, name: str) -> frozenset[str]:
+        """Return the names of the modules that a name or pattern is for."""
+        return self._named[name]
+
+    def attach(self) -> None:
+        """Begin to follow the calls."""
+        for name, module in self.modules:
+            self._handles.append(module.register_forward_hook(_CountingHook(self.counts, name)))
+
+    def detach(self) -> None:
+        """End it."""
+        while self._handles:
+            self._handles.pop().remove()
+
+    def take(self) -> list[tuple[str, Tensor, int]]:
+        """Return the counts so far, and begin anew."""
+        counts = list(self.counts)
+        self.counts.clear()
+        return counts
+
+
+class _CountingHook:
+    def __init__(self, counts: list[tuple[str, Tensor, int]], name: str) -> None:
+        self._counts, self._name = counts, name
+
+    def __call__(self, module: nn.Module, inputs: Any, output: Any) -> None:
+        tensor = output[0] if isinstance(output, (tuple, list)) and output else output
+        if isinstance(tensor, Tensor) and tensor.layout is torch.strided and not tensor.is_nested and tensor.numel():
+            with torch._C.DisableTorchFunction(), torch.no_grad():
+                size = tensor.numel()
+                self._counts.append((self._name, size - tensor.detach().count_nonzero(), size))
+
+
+def is_no_nan(value: float) -> bool:
+    """Return whether a number is one."""
+    return not math.isnan(value)
+
+
+def norms_of_each(tensors: Sequence[Tensor]) -> Tensor:
+    """Return the norm of each of some tensors, (tensors,)."""
+    if any(each.layout is not torch.strided for each in tensors):
+        raise TypeError("no plain tensor")
+    as_floats = [each if each.dtype is torch.float32 else each.float() for each in tensors]
+    return torch.stack([*torch._foreach_norm(as_floats)])
+
+
+def joint_norm(tensors: Sequence[Tensor]) -> Tensor:
+    """Return the norm over all of some tensors together, ()."""
+    norms: list[Tensor] = []
+    small: list[Tensor] = []
+    for tensor in tensors:
+        if tensor.layout is not torch.strided:
+            raise TypeError("no plain tensor")
+        if tensor.dtype is not torch.float32:
+            norms.append(torch.linalg.vector_norm(tensor.float()).reshape(1))
+        elif tensor.numel() >= MIN_PARTS_SIZE:
+            norms.append(norms_of_parts(tensor.view(-1) if tensor.is_contiguous() else flat_in_memory(tensor)))
+        else:
+            small.append(tensor)
+    if small:
+        norms.append(torch.stack([*torch._foreach_norm(small)]))
+    joint: Tensor = norms[0] if len(norms) == 1 else torch.cat([each.float() for each in norms])
+    return joint[0] if len(joint) == 1 else torch.linalg.vector_norm(joint)
