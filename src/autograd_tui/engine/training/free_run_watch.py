@@ -21,6 +21,7 @@ from autograd_tui.engine.training.lasting_faults import LastingFaults, optimizer
 from autograd_tui.engine.training.phase_tests import (
     IsFine,
     NormTest,
+    NumberTest,
     UpdateTest,
     ZeroShares,
     is_no_nan,
@@ -71,6 +72,7 @@ class FreeRunWatch:
         self._grad_tests: list[NormTest] = []
         self._param_tests: list[NormTest] = []
         self._update_tests: list[UpdateTest] = []
+        self._number_tests: tuple[NumberTest, NumberTest] | None = None  # where each parameter is a number
         self._buffer_owners: list[int] = []  # identities of the modules' dictionaries of buffers
         self._buffers: list[dict[str, Tensor | None]] = []
         self._finite_counts: dict[int, int] = {}  # of buffers that hold infinities on purpose, by identity
@@ -103,7 +105,7 @@ class FreeRunWatch:
         self._memories = self.watcher.copy_memories(frame.index)
         self._first_iteration, self._first_forward = first_iteration, state.forwards
         self._state, self._params = state, list(state.params.values())
-        self._are_numbers = all(each.numel() == 1 and each.is_cpu and each.dtype in WIDE for each in self._params)
+        are_numbers = all(each.numel() == 1 and each.is_cpu and each.dtype in WIDE for each in self._params)
         self._is_on_host = state.device.type == "cpu"
         self._buffer_owners = [id(each._buffers) for each in state.model.modules()]
         try:
@@ -118,6 +120,9 @@ class FreeRunWatch:
                 self._activations.attach()
         except Exception:  # tensors of a kind that cannot be measured so
             self._has_failed, self._suspect = True, 1
+        if are_numbers:
+            count = len(self._params)
+            self._number_tests = NumberTest(self._grad_tests, count), NumberTest(self._param_tests, count)
         self.measures_metrics = bool(self._of_metrics)
         self.sees_forward = self._nonfinite or self._activations is not None or self.measures_metrics
         self.sees_backward = bool(self._grad_tests)
@@ -176,7 +181,10 @@ class FreeRunWatch:
     def after_backward(self) -> None:
         """Look at the norms of the gradients."""
         try:
-            self._test_norms(self._grad_tests, [each.grad for each in self._params])
+            if self._number_tests is None:
+                self._test_norms(self._grad_tests, [each.grad for each in self._params])
+            elif not self._number_tests[0].is_fine(self._params, of_grads=True):
+                self._note()
         except Exception:
             self._fail()
 
@@ -185,8 +193,14 @@ class FreeRunWatch:
         was_enabled = torch.is_grad_enabled()
         torch._C._set_grad_enabled(False)
         try:
-            if self._param_tests:
+            if self._param_tests and self._number_tests is None:
                 self._test_norms(self._param_tests, self._params)
+            elif (
+                self._param_tests
+                and self._number_tests is not None
+                and not self._number_tests[1].is_fine(self._params, of_grads=False)
+            ):
+                self._note()
             if self._update_tests:
                 self._look_at_updates()
             if self._looks_at_state:
@@ -242,11 +256,6 @@ class FreeRunWatch:
             self._judge(zeros, partial(_is_share_fine, watching, size))
 
     def _test_norms(self, tests: Sequence[NormTest], tensors: Sequence[Tensor | None]) -> None:
-        if self._are_numbers:
-            values = [None if each is None else each.item() for each in tensors]
-            if not all(test.holds_of_numbers(values) for test in tests):
-                self._note()
-            return
         for test in tests:
             norms = test.measure(tensors)
             if norms is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,6 +18,7 @@ from autograd_tui.engine.training.stats_reader import flat_in_memory, norms_of_p
 from autograd_tui.engine.training.still_counter import compared_values
 
 MIN_PARTS_SIZE = 1 << 16  # values of a tensor whose norm is taken in parts: quicker, and exact enough
+MAX_FLOAT, SMALLEST_FLOAT = sys.float_info.max, 5e-324
 IsFine = Callable[[float], bool]  # whether no condition holds for a number, nor nearly does
 
 
@@ -24,27 +26,46 @@ class NormTest:
     """Tests the norms of some of the tensors in a list: of each one, or of all together."""
 
     def __init__(self, indices: Sequence[int], safe: Range, *, together: bool) -> None:
-        self._indices, self._safe, self._together = indices, safe, together
+        self.indices, self.safe, self.together = indices, safe, together
 
     def is_fine(self, norm: float) -> bool:
         """Return whether a norm is within the range."""
-        return is_safe(norm, self._safe)
+        return is_safe(norm, self.safe)
 
     def measure(self, tensors: Sequence[Tensor | None]) -> Tensor | None:
         """Return the norms to test, (tensors,) or (); None where there is no tensor."""
-        picked = [tensor for index in self._indices if (tensor := tensors[index]) is not None]
+        picked = [tensor for index in self.indices if (tensor := tensors[index]) is not None]
         if not picked:
             return None
-        return joint_norm(picked) if self._together else norms_of_each(picked)
+        return joint_norm(picked) if self.together else norms_of_each(picked)
 
-    def holds_of_numbers(self, values: Sequence[float | None]) -> bool:
-        """Return whether all is fine with tensors that are single numbers."""
-        picked = [value for index in self._indices if (value := values[index]) is not None]
-        if not picked:
-            return True
-        if self._together:
-            return self.is_fine(math.sqrt(sum(value * value for value in picked)))
-        return all(self.is_fine(abs(value)) for value in picked)
+
+class NumberTest:
+    """Tests tensors that are single numbers on the host, at the least cost: each one's size, and all together."""
+
+    def __init__(self, tests: Sequence[NormTest], count: int) -> None:
+        """tests: all of them at once. count: of the tensors."""
+        lows, highs, self._low, self._high = [0.0] * count, [MAX_FLOAT] * count, 0.0, MAX_FLOAT
+        for test in tests:
+            low, high = test.safe
+            if test.together:
+                self._low = max(self._low, low * low or (SMALLEST_FLOAT if low else 0.0))
+                self._high = min(self._high, high * high)
+            for index in () if test.together else test.indices:
+                lows[index], highs[index] = max(lows[index], low), min(highs[index], high)
+        self._ranges = tuple(zip(lows, highs, strict=True))
+
+    def is_fine(self, params: Sequence[Tensor], *, of_grads: bool) -> bool:
+        """Return whether all is fine with parameters, or with the gradients that there are."""
+        squares, is_empty = 0.0, True
+        for param, (low, high) in zip(params, self._ranges, strict=True):
+            tensor = param.grad if of_grads else param
+            if tensor is not None:
+                value, is_empty = tensor.item(), False
+                squares += value * value
+                if not low <= abs(value) <= high:
+                    return False
+        return is_empty or self._low <= squares <= self._high
 
 
 class UpdateTest:
