@@ -7,7 +7,7 @@ import math
 import weakref
 from array import array
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from time import perf_counter
 
@@ -83,6 +83,18 @@ class _Way:
         return tuple((done, x, y) for (done, _), (x, y) in zip(self._points, values, strict=True))
 
 
+@contextmanager
+def _paused_collector() -> Iterator[None]:
+    """Keep the garbage collector from running: what recording makes by the thousand is not garbage yet."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
 class Trainer:
     """Turns commands into frames, one at a time; `frame` is the newest."""
 
@@ -146,6 +158,10 @@ class Trainer:
         if reason:
             raise Refused(reason)
         recorded = command.phase is not None and (recorded or self._can_be_recorded_only_now(command.phase))
+        with _paused_collector() if recorded else nullcontext():
+            return self._run(command, recorded=recorded)
+
+    def _run(self, command: Command, *, recorded: bool) -> Frame:
         loop = self.tracer if recorded else self._loop
         if recorded or command.phase in (Phase.STEP, Phase.ZERO_GRAD):  # or it would be part of what is measured
             import_compiler()
