@@ -16,6 +16,7 @@ from autograd_tui.engine.training.tensor_properties import storage_address, vers
 
 GraphNode = Any  # torch.autograd.graph.Node, whose subclasses have attributes that it does not name
 _SAVED_PREFIX = "_saved_"
+_LEAF = "AccumulateGrad"  # the name of a node that adds to a `.grad`, behind its namespace
 _VERSION_IN_ERROR = re.compile(r"is at version (\d+)")
 
 
@@ -34,16 +35,13 @@ class AutogradGraph:
 
         `params`: names by the parameter's id. `ops`: the number of the operation that created each node.
         """
-        return tuple(
-            Node(
-                number,
-                node_name(node),
-                tuple(self.number.get(each) for each, _ in node.next_functions),
-                param=params.get(id(node.variable), "") if is_leaf(node) else None,
-                op=(ops or {}).get(node),
-            )
-            for number, node in enumerate(self.nodes)
-        )
+        ops = ops or {}
+        plain = []
+        for number, node in enumerate(self.nodes):
+            name, following = node_name(node), tuple([self.number.get(each) for each, _ in node.next_functions])
+            param = params.get(id(node.variable), "") if name.endswith(_LEAF) else None
+            plain.append(Node(number, name, following, param=param, op=ops.get(node)))
+        return tuple(plain)
 
     def in_degrees(self) -> list[int]:
         """Return, for each node, the number of edges on which gradients come to it."""
@@ -67,7 +65,7 @@ def node_name(node: GraphNode) -> str:
 
 def is_leaf(node: GraphNode) -> bool:
     """Return whether a node adds to a tensor's `.grad`."""
-    return bool(node.name().endswith("AccumulateGrad"))
+    return bool(node.name().endswith(_LEAF))
 
 
 def _ordered(loss: Tensor | None) -> list[GraphNode]:

@@ -156,7 +156,7 @@ class MeasurementBatch:
         self._is_on_host = self._is_on_host and plan.on_host
         plain = tensor.detach()
         if plan.sample_indices is not None:
-            results = launch_large(plain, plan.sample_indices)
+            results = launch_large(plain, plan.sample_indices, memory_order=True)
             self._results.append(results)
             if plan.on_host:
                 self._check_norm(number, math.hypot(*results[0].tolist()), plain)

@@ -20,14 +20,14 @@ def first_nonfinite(result: Tensor, inputs: Sequence[Tensor | None], *, output: 
     """
     result = result.detach()
     nan, infinite = result.isnan(), result.isinf()
-    nan_count = int(nan.sum())
-    if not nan_count and not bool(infinite.any()):
+    nans, infinities = int(torch.count_nonzero(nan)), int(torch.count_nonzero(infinite))
+    if not nans and not infinities:
         return []
-    flat = int((nan if nan_count else infinite).reshape(-1).to(torch.uint8).argmax())
+    flat = int((nan if nans else infinite).cpu().numpy().argmax())  # NumPy's stops at the first that is true
     index = _unravelled(flat, tuple(result.shape))
     shape = tuple(result.shape)
     values = tuple(None if each is None else _broadcast_value(each.detach(), index, shape) for each in inputs)
-    return [NonFinite(output, index, float(result[index]), nan_count, int(infinite.sum()), values)]
+    return [NonFinite(output, index, float(result[index]), nans, infinities, values)]
 
 
 def _unravelled(flat: int, shape: Index) -> Index:

@@ -285,9 +285,10 @@ def _only_finite(
     finite = np.isfinite(values)
     values, row_of = values[finite], np.broadcast_to(row_of, values.shape)[finite]
     minimum, maximum = np.full(len(low), np.inf), np.full(len(low), -np.inf)
-    np.minimum.at(minimum, row_of, values)
-    np.maximum.at(maximum, row_of, values)
     unbounded = ~(np.isfinite(low) & np.isfinite(high))
+    wanted = unbounded[row_of]
+    np.minimum.at(minimum, row_of[wanted], values[wanted])
+    np.maximum.at(maximum, row_of[wanted], values[wanted])
     return values, np.where(unbounded, minimum, low), np.where(unbounded, maximum, high), row_of
 
 
@@ -307,17 +308,25 @@ def flat_in_memory(tensor: Tensor) -> Tensor:
 
 
 def launch_large(
-    tensor: Tensor, sample_indices: Tensor, *, exact: bool = True, sampled_range: bool = False
+    tensor: Tensor,
+    sample_indices: Tensor,
+    *,
+    exact: bool = True,
+    sampled_range: bool = False,
+    memory_order: bool = False,
 ) -> list[Tensor]:
     """Start measuring a tensor above SAMPLE_SIZE values; return its norms, minimum, maximum and sample.
 
     Only the sample unless `exact`; with `sampled_range` no minimum and maximum.
-    `sample_indices`: as `draw_sample_indices` returns them, the first value's before the sample's.
+    `sample_indices`: as `draw_sample_indices` returns them, the first value's before the sample's. With `memory_order`
+    the bounds of a permuted tensor are found in the order of its memory, which is sooner; 0 may have the other sign.
     """
     tensor = as_real_floats(tensor)
     flat = tensor.view(-1) if tensor.is_contiguous() else None
-    of_all = [norms_of_parts(flat_in_memory(tensor) if flat is None else flat)] if exact else []
-    of_all += torch.aminmax(tensor) if exact and not sampled_range else ()
+    ordered = flat_in_memory(tensor) if flat is None and exact else flat
+    of_all = [norms_of_parts(ordered)] if ordered is not None and exact else []
+    bounded = ordered if memory_order and ordered is not None else tensor
+    of_all += torch.aminmax(bounded) if exact and not sampled_range else ()
     return [*of_all, torch.take(tensor, sample_indices) if flat is None else flat.index_select(0, sample_indices)]
 
 
