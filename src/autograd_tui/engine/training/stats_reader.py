@@ -249,7 +249,7 @@ class _Segments:
             rows[:, 2] = high = np.maximum.reduceat(values, self._starts)
             rows[:, 4] = mean = self.sums(values) / self._sizes
             deviation = values - mean[self._row_of]
-            rows[:, 5] = np.sqrt(self.sums(deviation * deviation) / self._sizes)
+            rows[:, 5] = np.sqrt(self.sums(np.square(deviation, out=deviation)) / self._sizes)
         if len(self._listed_rows) < len(rows):
             rows[:, 6:-1] = _histograms(values, low, high, self._row_of)
         rows[self._listed_rows, 6:-1] = 0
