@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from functools import lru_cache
 from math import hypot
 
@@ -43,7 +43,6 @@ def map_lines(
     columns, rows = _room(width, height)
     if columns < MIN_COLUMNS or rows < MIN_ROWS:
         return []
-    unmarked = _unmarked_rows(surface, columns, rows, colors=colors)
     marks = _Marks(surface, columns, rows)
     for label, points in branches:
         marks.add(points, LEFT)
@@ -57,10 +56,9 @@ def map_lines(
         marks.add([lowest], LOWEST)
     marks.add((point for _, point in way[-1:]), NOW)
     lines = []
-    for row, (levels, cells) in enumerate(unmarked):
-        if marks.cells[row]:
-            cells = _marked(levels, marks.cells[row], marks.dim[row])
-        lines.append([(_y_label(surface, row, rows), "dim"), *cells])
+    for row, (cells, dim) in enumerate(zip(marks.cells, marks.dim, strict=True)):
+        spans = _row(surface, columns, rows, row, tuple(cells.items()), frozenset(dim), colors=colors)
+        lines.append([(_y_label(surface, row, rows), "dim"), *spans])
     return [*lines, [(_x_labels(surface, columns), "dim")]]
 
 
@@ -157,25 +155,25 @@ def _levels(surface: LossSurface, columns: int, rows: int, count: int) -> list[l
     return [[TO_COME] * columns if (row + 0.5) / rows < to_come else levels[row] for row in range(rows)]
 
 
-@lru_cache(maxsize=8)  # each key draws the same map again, with other marks on a few of its rows
-def _unmarked_rows(
-    surface: LossSurface, columns: int, rows: int, *, colors: bool
-) -> list[tuple[tuple[list[int], ...], list[Span]]]:
-    """Return for each row of the map its levels, the upper and the lower of its cells or one of each, and its text."""
-    if colors:
-        levels = _levels(surface, columns, rows * 2, LEVELS)
-        pairs: list[tuple[list[int], ...]] = [(levels[2 * row], levels[2 * row + 1]) for row in range(rows)]
-    else:
-        pairs = [(row,) for row in _levels(surface, columns, rows, len(CHARACTERS))]
-    return [(each, _marked(each, {}, set())) for each in pairs]
+@lru_cache(maxsize=256)  # each key draws the same map again, with other marks on a few of its rows
+def _row(
+    surface: LossSurface,
+    columns: int,
+    rows: int,
+    row: int,
+    marks: tuple[tuple[int, str], ...],
+    dim: frozenset[int],
+    *,
+    colors: bool,
+) -> list[Span]:
+    """Return the text of a row of the map, with marks by column, of which some are dim."""
+    if not colors:
+        return _plain(_levels(surface, columns, rows, len(CHARACTERS))[row], dict(marks), dim)
+    levels = _levels(surface, columns, rows * 2, LEVELS)
+    return _colored(levels[2 * row], levels[2 * row + 1], dict(marks), dim)
 
 
-def _marked(levels: tuple[list[int], ...], marks: dict[int, str], dim: set[int]) -> list[Span]:
-    """Return the text of a row of the map, marks by column."""
-    return _colored(levels[0], levels[1], marks, dim) if len(levels) == 2 else _plain(levels[0], marks, dim)
-
-
-def _colored(upper: Sequence[int], lower: Sequence[int], marks: dict[int, str], dim: set[int]) -> list[Span]:
+def _colored(upper: Sequence[int], lower: Sequence[int], marks: dict[int, str], dim: Set[int]) -> list[Span]:
     cells = []
     for column, (above, below) in enumerate(zip(upper, lower, strict=True)):
         mark = marks.get(column)
@@ -190,7 +188,7 @@ def _colored(upper: Sequence[int], lower: Sequence[int], marks: dict[int, str], 
     return joined(cells)
 
 
-def _plain(levels: Sequence[int], marks: dict[int, str], dim: set[int]) -> list[Span]:
+def _plain(levels: Sequence[int], marks: dict[int, str], dim: Set[int]) -> list[Span]:
     signs = {NONE: NO_LOSS, TO_COME: " "}
     cells = []
     for column, level in enumerate(levels):
