@@ -84,6 +84,7 @@ def test_a_checkpoint_stays_on_the_device_and_is_taken_and_restored_in_a_few_cal
     assert (read, is_on_device, wrong) == (0, True, [])
     assert taken <= 3
     assert restored <= 5  # parameters, buffers of two dtypes, and what the optimizer keeps
+    assert checkpoints["without room"] is False
     _, is_on_device, wrong, _ = checkpoints["host"]
     assert (is_on_device, wrong) == (False, [])
 

@@ -294,6 +294,9 @@ def checkpoints(name: str) -> dict[str, Any]:
         ]
         assert all(each.device.type == "cpu" for each in checkpoint.on_host().tensors())
         trainer.restore(checkpoint)
+    limit_memory(0)
+    found["without room"] = trainer.checkpoint(on_device=True).is_on_device
+    limit_memory(1 << 50)
     return found
 
 

@@ -169,12 +169,13 @@ class TrainerThread(threading.Thread):
     def _next_or_news(self, session: InteractiveSession) -> Request | None:
         """Return the next request, waiting for it; None at the end, and where the session may show something new."""
         polls = not self.can.advance or self.can.script
-        seconds = POLL_SECONDS if polls else None if session.device_load is None else LOAD_SECONDS
+        seconds: float | None = POLL_SECONDS if polls else LOAD_SECONDS  # once at least: the first reading may be begun
         while True:
             self.publisher.show_load(session)
             request = self.requests.next(self._rest, self._begin, seconds=seconds)
             if request is not None or polls or self.requests.closed:
                 return request
+            seconds = None if session.device_load is None else LOAD_SECONDS
 
     def _measure_surface(self, session: InteractiveSession) -> None:
         """Measure the loss around where training stands, as long as nothing waits, and tell the screen."""
