@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from time import sleep
 
 import pytest
 import torch
@@ -374,3 +376,17 @@ def test_measuring_a_large_model_draws_no_random_numbers() -> None:
     torch.manual_seed(3)
     large(3)
     assert torch.equal(session._trainer.state.global_state._inside.torch[0], torch.get_rng_state())
+
+
+def test_the_time_of_a_phase_is_without_that_of_copying_what_it_may_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    session = open_session("linear")
+    state = state_of(session)
+    for name in ("begin_forward", "begin_backward"):
+        begin = getattr(state, name)
+
+        def slow(begin: Callable[[], Callable[[], None]] = begin) -> Callable[[], None]:
+            sleep(0.2)
+            return begin()
+
+        monkeypatch.setattr(state, name, slow)
+    assert [0 < frame.seconds < 0.2 for frame in session.run_all("fb")] == [True, True]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from time import perf_counter
 from typing import Any, Protocol
 
 import torch
@@ -205,6 +206,7 @@ def _user_code(state: TrainingState, *, undo: Callable[[], None]) -> Iterator[No
     """Run other people's code: the one boundary where any exception of theirs becomes UserCodeError."""
     try:
         with ForkGuard():
+            state.code_started = perf_counter()
             yield
     except BaseException as error:
         undo()

@@ -67,6 +67,7 @@ class TrainingState:
         self.prediction: Any = None
         self.metrics: tuple[tuple[str, Tensor], ...] = ()
         self.frozen_in_graph: frozenset[int] = frozenset()  # indices of parameters that the last forward met frozen
+        self.code_started = 0.0  # by `perf_counter`, when the last phase had copied what it may change
         self.forwards = 0  # completed; the next one takes batch(forwards)
         self.backwards = [int(param.grad is not None) for param in self.params.values()]  # summed in each gradient
         self.used = [False] * len(self.params)  # whether a step has used each gradient

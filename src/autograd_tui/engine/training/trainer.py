@@ -444,7 +444,7 @@ class Trainer:
         """Stop the phase's own time, before its numbers are read."""
         if self.state.accelerator:
             self.state.accelerator.synchronize()
-        self._seconds = perf_counter() - self._started
+        self._seconds = perf_counter() - max(self._started, self.state.code_started)
 
     def release_memory(self) -> None:
         """Give back what is left of something that ran out of memory, so that something smaller finds room."""
