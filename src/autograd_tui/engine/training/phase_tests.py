@@ -192,7 +192,7 @@ def joint_norm(tensors: Sequence[Tensor]) -> Tensor:
             raise TypeError("no plain tensor")
         if tensor.dtype is not torch.float32:
             norms.append(torch.linalg.vector_norm(tensor.float()).reshape(1))
-        elif tensor.numel() >= MIN_PARTS_SIZE:
+        elif tensor.is_cpu and tensor.numel() >= MIN_PARTS_SIZE:
             norms.append(norms_of_parts(tensor.view(-1) if tensor.is_contiguous() else flat_in_memory(tensor)))
         else:
             small.append(tensor)

@@ -293,7 +293,13 @@ def _only_finite(
 
 
 def norms_of_parts(tensor: Tensor) -> Tensor:
-    """Return the norms of parts, (parts,): PyTorch computes them in parallel, and one norm over all it does not."""
+    """Return the norms of parts, (parts,): a CPU computes them in parallel, and one norm over all it does not.
+
+    On an accelerator there is one part: its one norm is as exact, and a launch each is what costs there.
+    """
+    if tensor.device.type != "cpu":
+        norm: Tensor = torch.linalg.vector_norm(tensor)
+        return norm.reshape(1)
     size = tensor.numel()
     parts = max(MIN_PARTS, 1 << (size // MAX_PART_SIZE).bit_length())
     rest = size % parts
