@@ -204,6 +204,20 @@ def test_the_one_iteration_that_leaves_no_trace_is_found(kind: str, watched: str
     assert session.fired.index == session.frame.index
 
 
+@pytest.mark.parametrize(
+    ("kind", "watched"), [("loss", "nonfinite"), ("risen loss", "loss > 100"), ("risen loss", "loss rises 1")]
+)
+def test_no_iteration_runs_behind_the_one_whose_loss_is_watched_for(kind: str, watched: str) -> None:
+    ran: list[int] = []
+    session = opened("large", Fault(kind, 30, 1), many=False, optimizer="sgd,lr=0.02")
+    session.arm(watched)
+    trainer_of(session).state.model.register_forward_hook(lambda model, given, output: ran.append(int(model.count)))
+    for _ in session.run_free(Goal(iteration=60), lambda: False, every=1.0):
+        pass
+    assert session.frame.iteration == 30
+    assert max(ran) == 30
+
+
 def test_the_repro_is_that_of_a_run_phase_by_phase() -> None:
     repros = []
     for is_free in (True, False):

@@ -175,7 +175,9 @@ class SampledRun:
         until = started + min(max(self._every, cost / MAX_FRAME_SHARE), MAX_FRAME_INTERVAL) - cost
 
         def goes_on(done: int, loss: Tensor) -> bool:
-            if done == limit or perf_counter() >= until or self._stopped() or (watch is not None and watch.has_suspect):
+            if watch is not None and (watch.has_suspect or watch.notices(loss)):
+                return False
+            if done == limit or perf_counter() >= until or self._stopped():
                 return False
             return not (goal.on_loss and goal.has_loss(loss.item()))
 

@@ -52,6 +52,8 @@ class FreeRunWatch:
         self._has_failed = False
         self._trusts_lasting = True  # whether what lasts is looked for at the end of a stretch alone
         self._memories: Memories = {}
+        self._rises: Memories = {}  # what is remembered of losses, as the iterations run
+        self._sees_losses = False
         self._state: TrainingState | None = None
         self._first_iteration = self._first_forward = 0
         self._suspect: int | None = None  # an iteration of this stretch, counted from 1
@@ -103,6 +105,8 @@ class FreeRunWatch:
         self.end()
         self._suspect = None
         self._memories = self.watcher.copy_memories(frame.index)
+        self._rises = {each: self._copies().get(each, ConditionMemory()) for each in self.armed if each.kind == "rises"}
+        self._sees_losses = bool(self._nonfinite or self._of_loss or self._rises)
         self._first_iteration, self._first_forward = first_iteration, state.forwards
         self._state, self._params = state, list(state.params.values())
         are_numbers = all(each.numel() == 1 and each.is_cpu and each.dtype in WIDE for each in self._params)
@@ -161,6 +165,25 @@ class FreeRunWatch:
     def has_suspect(self) -> bool:
         """Whether something has been noticed, as far as is known without a readback."""
         return self._suspect is not None
+
+    def notices(self, loss: Tensor) -> bool:
+        """Return whether a condition holds for the loss of the iteration that has just run: others would be undone.
+
+        On an accelerator that is told at the end of the stretch alone, since reading the loss would wait for it.
+        """
+        if not (self._sees_losses and self._is_on_host):
+            return False
+        value = loss.item()
+        if self._nonfinite and not math.isfinite(value):
+            return True
+        for each in self._of_loss:
+            if each.holds_for(value):
+                return True
+        for each, memory in self._rises.items():
+            rises = memory.count_loss(value, self._first_iteration + self._iteration - 1)
+            if rises and rises % each.times == 0:
+                return True
+        return False
 
     def after_forward(self, prediction: Any, metrics: Iterable[tuple[str, Tensor]]) -> None:
         """Look for NaN in the prediction, and at buffers, metrics and activations."""
