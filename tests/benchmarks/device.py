@@ -43,6 +43,7 @@ CHECKS = (  # cheap and important ones first
     "recorded",
     "other_thread",
     "out_of_memory",
+    "hung_phase",
     "stepped",
     "free",
     "recorded_times",

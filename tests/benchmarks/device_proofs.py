@@ -6,6 +6,7 @@ import tempfile
 import warnings
 from pathlib import Path
 from threading import Thread
+from time import monotonic, sleep
 from typing import Any
 
 import torch
@@ -120,25 +121,40 @@ def free_and_watched(setting: Setting, findings: Findings) -> None:
             wanted = tensors_in(stepped)
             run_freely(free, iterations)
             findings.require_equal(differing(wanted, tensors_in(free)), f"{build.__name__}, free")
-            for condition in ("nonfinite", "loss > 1e9", "grad_norm > 1e9", "still 50", "loss rises 50"):
+            for condition in (
+                "nonfinite",
+                "loss > 1e9",
+                "grad_norm > 1e9",
+                "still 50",
+                "loss rises 50",
+                "update > 1e9",
+            ):
                 watched.arm(condition)
+            if build is network:
+                for condition in ("*.grad > 1e9", "dead body.2 > 0.999"):
+                    watched.arm(condition)
             run_freely(watched, iterations)
             findings.require(watched.take_fired() is None, f"{build.__name__}: a watchpoint fired: {watched.fired}")
             findings.require_equal(differing(wanted, tensors_in(watched)), f"{build.__name__}, watched")
-    for condition in ("loss < 2", "grad_norm < 1", "nonfinite"):
+    cases = (
+        (line, PLAIN_SGD, "loss < 2"),
+        (line, PLAIN_SGD, "grad_norm < 1"),
+        (line, PLAIN_SGD, "w.update < 0.01"),
+        (_line_that_gives_nan, PLAIN_SGD, "nonfinite"),
+        (network, ADAM, "body.4.*.grad < 0.05"),
+        (network, ADAM, "dead body.2 > 0.5"),
+    )
+    for build, optimizer, condition in cases:
         held = []
-        for build in (line, _line_that_gives_nan):
-            if (condition == "nonfinite") != (build is _line_that_gives_nan):
-                continue
-            for freely in (False, True):
-                session = setting.open(build, PLAIN_SGD)
-                session.arm(condition)
-                if freely:
-                    run_freely(session, 40)
-                else:
-                    for _ in session.run_until(session.end_of(40)):
-                        pass
-                held.append((session.frame.index, str(session.take_fired())))
+        for freely in (False, True):
+            session = setting.open(build, optimizer)
+            session.arm(condition)
+            if freely:
+                run_freely(session, 40)
+            else:
+                for _ in session.run_until(session.end_of(40)):
+                    pass
+            held.append((session.frame.index, str(session.take_fired())))
         findings.require(held[0] == held[1] and "None" not in held[0], f"{condition}: held at {held}")
         findings.say(f"{condition}: frame {held[0][0]}")
 
@@ -237,6 +253,55 @@ def gradient_check(setting: Setting, findings: Findings) -> None:
             result = session.check_gradient(session.frame.index, name)
             findings.require(result.verdict in ("agrees", "kink"), f"{name}: {result.verdict}")
             findings.say(f"{name}: {result.verdict} in {len(result.numeric)} {result.kind}")
+
+
+class _HangingNetwork(nn.Module):
+    """Goes on for ever, when told to, with one operation after the other on the device."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.hangs = nn.Linear(64, 8), False
+
+    def forward(self, x: Tensor) -> Any:
+        while self.hangs:
+            x = x + 0
+        return self.body(x)
+
+
+def hung_phase(setting: Setting, findings: Findings) -> None:
+    """A forward that never ends is left, and leaves all as it was."""
+
+    def hanging(seed: int) -> tuple[nn.Module, Batch]:
+        x, y = torch.rand(32, 64), torch.rand(32, 8)
+        return _HangingNetwork(), lambda i: (x, y)
+
+    session = setting.open(hanging, ADAM)
+    if not hasattr(session, "interrupt"):
+        raise Skipped("no phase can be interrupted yet")
+    run_all(session, "fbsz")
+    before, raised = tensors_in(session), []
+
+    def run() -> None:
+        try:
+            session.run("f")
+        except BaseException as error:
+            raised.append(f"{type(error).__name__}: {error}")
+
+    model: Any = state_of(session).model
+    model.hangs = True
+    thread = Thread(target=run, daemon=True)
+    thread.start()
+    assert thread.ident is not None
+    deadline = monotonic() + 10
+    while thread.is_alive() and monotonic() < deadline:
+        sleep(0.3)
+        session.interrupt(thread.ident)
+    model.hangs = False
+    thread.join(5)
+    findings.require(bool(raised) and raised[0].startswith("Interrupted"), f"it raised {raised}")
+    findings.require_equal(differing(before, tensors_in(session)), "after the interrupt")
+    run_all(session, "fbsz")
+    findings.say(raised[0] if raised else "nothing was raised")
 
 
 def looks(setting: Setting, findings: Findings) -> None:
