@@ -67,6 +67,7 @@ WALLS = {  # by the longest beginning that fits
     "engine/open_session": {"autograd_tui.scenarios", "autograd_tui.__version__", *ENGINE},
     "scenarios/": {"torchvision", *BUILDING},
     "scenarios/find": {
+        "autograd_tui.engine.training.interruption",
         "autograd_tui.engine.training.scenario",
         "autograd_tui.engine.training.user_code",
         "autograd_tui.scenarios.script_scenario",

@@ -83,6 +83,10 @@ class Cancelled(Refused):
     """Going back was cancelled, and all is as it was."""
 
 
+class Interrupted(Refused):
+    """What was asked for was interrupted; the sentence says where training stands, as before if it can."""
+
+
 def unwatched(progress: Progress) -> bool:
     """Go on, whatever it takes."""
     return True

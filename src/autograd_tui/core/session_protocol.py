@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from autograd_tui.core.capabilities import READ_ONLY, Capabilities
 from autograd_tui.core.command import Command
@@ -201,10 +201,19 @@ class InteractiveSession(SessionView, Protocol):
     def watch(self, watch: ProgressCallback, stopped: Callable[[], bool] = bool) -> None:
         """Report the progress of replays to a callback, which may cancel them; `stopped` ends what runs elsewhere."""
 
+    def interrupt(self, thread: int, *, begin: bool) -> Interruption:
+        """Have KeyboardInterrupt raised in the user's code that runs on a thread; any thread may call it, repeatedly.
+
+        What was asked for is then refused, with all as it was before. Return how far that has come; not `begin`: of
+        what was to end already.
+        """
+
     def close(self, *, in_order: bool) -> None:
         """End the session; where not `in_order`, its journal waits to be resumed."""
 
 
+# Of what is to end: there is nothing, Python has not been reached in it yet, KeyboardInterrupt was raised in it.
+Interruption = Literal["none", "sent", "raised"]
 OpenSession = Callable[[str | None], InteractiveSession]  # by a scenario's name; None for the command line's
 
 
@@ -299,6 +308,10 @@ class ReadOnlySession:
 
     def watch(self, watch: ProgressCallback, stopped: Callable[[], bool] = bool) -> None:
         """Ignore the callbacks: nothing takes long."""
+
+    def interrupt(self, thread: int, *, begin: bool) -> Interruption:
+        """Return "none": none of the user's code runs here."""
+        return "none"
 
     def close(self, *, in_order: bool) -> None:
         """Do nothing: whoever leads the run keeps it."""

@@ -17,18 +17,20 @@ from autograd_tui.core.errors import Refused
 from autograd_tui.core.files import file_sha256, found_in, go_to, working_folder
 from autograd_tui.core.optimizer_spec import LrDecay, OptimizerSpec
 from autograd_tui.core.run_config import BUILT_IN, DEFAULT_MEMORY, DIGEST_VERSION, RunConfig, read_size, sha256
+from autograd_tui.core.run_observer import Interrupted
 from autograd_tui.core.session_protocol import SessionInfo
 from autograd_tui.engine.replay.checkpoints import CheckpointStore
 from autograd_tui.engine.session import Session
 from autograd_tui.engine.tracing.phase_tracer import PhaseTracer
 from autograd_tui.engine.training.accelerator import choose_device, device_versions, use_deterministic_algorithms
 from autograd_tui.engine.training.global_state import GlobalState, HostRng
+from autograd_tui.engine.training.interruption import Interrupt, interruptible
 from autograd_tui.engine.training.optimizers import override_spec
 from autograd_tui.engine.training.scenario import Options, Parts, Scenario, flag
 from autograd_tui.engine.training.state import TrainingState
 from autograd_tui.engine.training.state_file import InitialState
 from autograd_tui.engine.training.trainer import Trainer
-from autograd_tui.engine.training.user_code import ForkGuard, in_words, is_user_error
+from autograd_tui.engine.training.user_code import ForkGuard, in_words, is_user_error, place_of
 from autograd_tui.scenarios.find import find
 
 HOST_RNG_TRIAL_COMMANDS = 16  # after which it is known whether a model draws random numbers of Python's or NumPy's
@@ -276,7 +278,7 @@ class _Hashes:
 def _build(scenario: Scenario, options: Options) -> Parts:
     """Call the scenario's own code."""
     with _refusing_user_errors(scenario.title):
-        parts = scenario.build(options)
+        parts = interruptible(lambda: scenario.build(options))
     if not isinstance(parts, Parts):
         raise Refused(f'"{scenario.title}" must return Parts(...), not {type(parts).__name__}.')
     return parts
@@ -290,6 +292,8 @@ def _refusing_user_errors(title: str) -> Iterator[None]:
             yield
     except Refused:
         raise
+    except Interrupt as error:
+        raise Interrupted(f'"{title}" was interrupted while it was built{place_of(error)}.') from error
     except BaseException as error:
         if not is_user_error(error):
             raise

@@ -13,17 +13,19 @@ from autograd_tui.core.command import Phase
 from autograd_tui.core.command_log import RanCommand
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.replay_check import ReplayChecker
+from autograd_tui.core.run_observer import Interrupted
 from autograd_tui.core.session_protocol import SessionInfo
 from autograd_tui.core.watchpoint import FiredWatchpoint
 from autograd_tui.engine.replay.replayer import Replayer
 from autograd_tui.engine.training.checkpoint import Checkpoint
 from autograd_tui.engine.training.global_state import GlobalSnapshot, HostRng
+from autograd_tui.engine.training.interruption import Interrupt, interruptible
 from autograd_tui.engine.training.param_groups import optimizer_classes
 from autograd_tui.engine.training.python_state import to_plain_data
 from autograd_tui.engine.training.state import TrainingState
 from autograd_tui.engine.training.tensor_properties import MAX_MEASURED_VALUES
 from autograd_tui.engine.training.trainer import Trainer
-from autograd_tui.engine.training.user_code import ForkGuard, in_words, is_user_error
+from autograd_tui.engine.training.user_code import ForkGuard, in_words, is_user_error, place_of
 
 MAX_NESTING = 100  # lists and dicts within each other, in a batch
 Repro = dict[str, Any]  # what torch.load reads with weights_only=True
@@ -166,7 +168,9 @@ def _batch(state: TrainingState, number: int) -> Any:
     """Draw a batch; raises Refused where the scenario's own code raises."""
     try:
         with ForkGuard():
-            return state.parts.batch(number)
+            return interruptible(lambda: state.parts.batch(number))
+    except Interrupt as error:
+        raise Interrupted(f"the batches of the repro were interrupted{place_of(error)}: nothing is written.") from error
     except BaseException as error:
         if not is_user_error(error):
             raise

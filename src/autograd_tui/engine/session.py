@@ -24,7 +24,7 @@ from autograd_tui.core.phase_order import Goal, next_command
 from autograd_tui.core.picture import Picture
 from autograd_tui.core.replay_check import Divergence
 from autograd_tui.core.run_observer import Progress, ProgressCallback, RunObserver
-from autograd_tui.core.session_protocol import SessionInfo
+from autograd_tui.core.session_protocol import Interruption, SessionInfo
 from autograd_tui.core.tensor_stats import Inspection
 from autograd_tui.core.trace import Trace
 from autograd_tui.core.watchpoint import FiredWatchpoint, Watchpoint
@@ -39,6 +39,7 @@ from autograd_tui.engine.surface_sampler import SurfaceSampler
 from autograd_tui.engine.training.checkpoint import Checkpoint
 from autograd_tui.engine.training.compiler_import import import_compiler, import_part
 from autograd_tui.engine.training.device_load_reader import DeviceLoadReader
+from autograd_tui.engine.training.interruption import interrupt
 from autograd_tui.engine.training.param_groups import group_specs
 from autograd_tui.engine.training.tensor_file import save
 from autograd_tui.engine.training.trainer import Trainer
@@ -214,7 +215,7 @@ class Session:
         """
         self._timeline.check(index)
         import_compiler()
-        with self._beside_training("for a gradient check"):
+        with self._timeline.reporting_moves(), self._beside_training("for a gradient check"):
             return self._grad_checker.check_gradient(index, what, self._timeline.checker(), stopped)
 
     @contextmanager
@@ -233,7 +234,8 @@ class Session:
     def choose_surface(self, choice: SurfaceChoice) -> None:
         """Choose the surface that `surface` measures; raises Refused where there is none."""
         import_compiler()
-        self._sampler.choose(choice, next(iter(self.branches[-1:]), None))
+        with self._timeline.reporting_moves():
+            self._sampler.choose(choice, next(iter(self.branches[-1:]), None))
 
     def give_up_surface(self) -> str | None:
         """Measure no further what was chosen; return a sentence about it, None where nothing was being measured."""
@@ -310,6 +312,14 @@ class Session:
         """Call `watch` with the progress of going back and gradient checks; it cancels them by returning False."""
         self._replayer.watch = watch
 
+    def interrupt(self, thread: int, *, begin: bool = True) -> Interruption:
+        """Have KeyboardInterrupt raised in the user's code that runs on a thread, and return how far that has come.
+
+        What was asked for raises Interrupted then, and training stands where it did; of a free run its whole iterations
+        stay. Any thread may call it, repeatedly: it is raised once. Not `begin`: what was not to end yet goes on.
+        """
+        return interrupt(thread, begin=begin)
+
     # Keeping.
 
     def command_line(self) -> str:
@@ -338,7 +348,8 @@ class Session:
         It is read with `torch.load(path, weights_only=True)`. Raises Refused where there has been no forward, OSError.
         """
         checker = self._timeline.checker()
-        repro = latest_repro(self._trainer, self._replayer, checker, about=self.about, fired=self.fired)
+        with self._timeline.reporting_moves():
+            repro = latest_repro(self._trainer, self._replayer, checker, about=self.about, fired=self.fired)
         save(repro, file)
         return repro
 

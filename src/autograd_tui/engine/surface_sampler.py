@@ -17,13 +17,14 @@ from autograd_tui.core.frame_store import Branch
 from autograd_tui.core.history import Path
 from autograd_tui.core.loss_surface import COLUMNS, ROWS, LossSurface, Quadratic, SurfaceChoice, given_up_sentence
 from autograd_tui.core.replay_check import ReplayChecker
-from autograd_tui.core.run_observer import Progress
+from autograd_tui.core.run_observer import Interrupted, Progress
 from autograd_tui.core.tensor_stats import StatsLayout
 from autograd_tui.engine.replay.replayer import Replayer
 from autograd_tui.engine.surface_slice import Axes, LossAt, PlaneAxes, Point, SurfaceSlice, ValueAxes, last_step
+from autograd_tui.engine.training.interruption import Interrupt, Uninterrupted, interruptible
 from autograd_tui.engine.training.state import TrainingState
 from autograd_tui.engine.training.trainer import Trainer
-from autograd_tui.engine.training.user_code import Silence
+from autograd_tui.engine.training.user_code import Silence, place_of
 
 MAX_REACH = 8  # times the way from the first point to the lowest: what is farther away is not shown
 MARGIN = 0.2  # on each side of what must be seen, as a share of its extent
@@ -78,8 +79,15 @@ class SurfaceSampler:
             else:
                 assert isinstance(choice, tuple)
                 axes, path = ValueAxes(state, choice), None
-            loss = LossAt(state, axes.mover, axes.origin, dtype=None)
-            wanted = SurfaceSlice(axes, loss, self._trainer.frame.index, branch=branch, path=path)
+
+            def begin() -> SurfaceSlice:
+                loss = LossAt(state, axes.mover, axes.origin, dtype=None)
+                return SurfaceSlice(axes, loss, self._trainer.frame.index, branch=branch, path=path)
+
+            try:
+                wanted = interruptible(begin)
+            except Interrupt as error:
+                raise Interrupted(f"the surface was interrupted{place_of(error)}.") from error
         self._off, self._slice = False, wanted
 
     def give_up(self) -> str | None:
@@ -119,8 +127,7 @@ class SurfaceSampler:
             return None
         if self._slice is not None:
             if not self._slice.finished:
-                with self._trainer.borrow_state(), silenced():
-                    self._slice.advance(stopped, watch)
+                self._advance(self._slice, stopped, watch)
             return None
         names = two_values(self._trainer.frame.params.layout)
         if names is None or self._refused or not path:
@@ -129,13 +136,26 @@ class SurfaceSampler:
             shown = _near(path.points(), self._surface)
             if self._surface is None or not self._fits(shown, state.batch):
                 try:
-                    measured = _sample(state, names, shown, stopped)
-                except Refused:
+                    measured = interruptible(lambda: _sample(state, names, shown, stopped))
+                except (Refused, Interrupt):
                     self._refused = True
                     return None
                 if measured is not None:
                     self._surface, self._batch = measured, state.batch
         return self._surface
+
+    def _advance(self, wanted: SurfaceSlice, stopped: Callable[[], bool], watch: Callable[[Progress], None]) -> None:
+        """Measure on; where `interrupt` has ended that, no further."""
+
+        def report(progress: Progress) -> None:
+            with Uninterrupted():
+                watch(progress)
+
+        with self._trainer.borrow_state(), silenced():
+            try:
+                interruptible(lambda: wanted.advance(stopped, report))
+            except Interrupt:
+                self._slice, self._off = None, True
 
     def _fits(self, shown: Sequence[Point], batch: Any) -> bool:
         """Return whether the surface is of a batch, and all that must be shown is on it."""

@@ -15,8 +15,10 @@ from types import ModuleType
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.files import absolute, go_to, other_kind, working_folder
 from autograd_tui.core.run_config import BUILT_IN, installed
+from autograd_tui.core.run_observer import Interrupted
+from autograd_tui.engine.training.interruption import Interrupt, interruptible
 from autograd_tui.engine.training.scenario import Scenario
-from autograd_tui.engine.training.user_code import ForkGuard, in_words, is_user_error
+from autograd_tui.engine.training.user_code import ForkGuard, in_words, is_user_error, place_of
 from autograd_tui.scenarios.script_scenario import script_scenario
 
 MAX_NAME_LENGTH = 60  # characters of a name that is compared, or shown in a sentence
@@ -103,14 +105,16 @@ def _load(path: Path, folder: str | None = None) -> ModuleType:
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if spec is None or spec.loader is None:
         raise Refused(f"{path} cannot be read as Python.")
-    module = importlib.util.module_from_spec(spec)
+    module, loader = importlib.util.module_from_spec(spec), spec.loader
     sys.path.insert(0, str(path.parent))  # as `python my_model.py` would: its neighbours can be imported
     sys.modules.setdefault(path.stem, module)
     try:
         with ForkGuard():
-            spec.loader.exec_module(module)
+            interruptible(lambda: loader.exec_module(module))
     except Refused as error:
         raise Refused(f"{path.name} could not be read: {error}") from error
+    except Interrupt as error:
+        raise Interrupted(f"{path.name} was interrupted while it was read{place_of(error)}.") from error
     except BaseException as error:
         if not is_user_error(error):
             raise

@@ -102,7 +102,7 @@ _TRACE_KEYS = [
     Binding("question_mark", "help", id="inside-help", tooltip="the keys that matter; again: all keys, then all words"),
     Binding("i", "out", id="inside-out", tooltip="out of the phase"),
     Binding("escape,q", "leave", id="inside-leave", tooltip="leave the innermost: dialog, cursor, phase"),
-    Binding("ctrl+c", "interrupt", id="inside-stop", tooltip="stop what runs; once more: quit"),
+    Binding("ctrl+c", "interrupt", id="inside-stop", tooltip="stop what runs; once more: interrupt it; then quit"),
 ]
 
 # Those that need no recording, by their keys: the first of them give up what was typed while it is awaited.
@@ -176,7 +176,7 @@ _MAIN_KEYS = [
     Binding("question_mark", "help", id="help", tooltip="the keys that matter; again: all keys, then all words"),
     Binding("escape", "leave", id="leave", tooltip="leave the innermost: dialog, run, count, looking back, cursor"),
     Binding("q", "quit", id="quit", tooltip="the same, and at the top quit"),
-    Binding("ctrl+c", "interrupt", id="stop", tooltip="stop the phase or run; once more: quit"),
+    Binding("ctrl+c", "interrupt", id="stop", tooltip="stop the run; once more: interrupt the phase; then quit"),
 ]
 
 # All with priority, so that they are taken in the order in which they arrive, whatever has the focus.

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from time import monotonic
 from typing import ClassVar, Literal
 
 from textual import events
@@ -35,13 +36,29 @@ from autograd_tui.tui.prompt import TOO_LONG, Prompt
 from autograd_tui.tui.prompt_actions import PromptActions
 from autograd_tui.tui.requests import Export, Inspect, Look, Record, ScreenAction
 from autograd_tui.tui.run_speed import faster, slower, speed_in_words
-from autograd_tui.tui.screen_state import PATIENCE, Note
+from autograd_tui.tui.screen_state import INTERRUPTS_NEXT, PATIENCE, QUITS_NEXT, Note, interrupt_note
 from autograd_tui.tui.screenshots import write_screenshot, write_screenshot_and_line
 from autograd_tui.tui.session_screen import SessionScreen
 from autograd_tui.tui.trace_screen import TraceScreen
+from autograd_tui.tui.trainer_status import Update
 from autograd_tui.tui.trainer_thread import TrainerThread
 
+MAX_INTERRUPT_SECONDS = 2.0  # in which what is interrupted ends, if it ever does
+INTERRUPT_POLL_SECONDS = 0.05
+NOTHING_RUNS = f"nothing runs; {QUITS_NEXT}"
+STOPS = f"stops after what runs now; {INTERRUPTS_NEXT}"
+RETURNS = Note(f"interrupted; all is put back as it was before; {INTERRUPTS_NEXT}", "warn")
 NO_CHOICE = Note("there is room for one panel alone here", "warn")
+
+
+@dataclass(eq=False, slots=True)
+class Interrupting:
+    """What ctrl+c has begun to interrupt."""
+
+    since: float  # by `monotonic`
+    update: Update | None  # the last one by then: another one is the end of what ran
+    is_sent: bool = False
+    note: Note | None = None  # said last about it
 
 
 class MainScreen(SessionScreen):
@@ -63,6 +80,7 @@ class MainScreen(SessionScreen):
         super().__init__(make_trainer, output=output)
         self.lent = lent or LentTerminal()
         self._scenario = title
+        self._interruption: Interrupting | None = None  # the last one
         self.prompt_actions = PromptActions(self)
         self.prompt = Prompt(self.prompt_actions.run, self.prompt_actions.offer, id="prompt")
 
@@ -178,7 +196,7 @@ class MainScreen(SessionScreen):
 
     def open_trace(self, request: Record) -> None:
         """Ask for a trace, and open its screen at once, so that it takes the next keys; not where the queue is full."""
-        self.state.interrupted = self.state.script_interrupted = False
+        self.state.forget_interrupts()
         self.state.take_count()
         if self.ask(request):
             self.trace_screen = TraceScreen(self, request)
@@ -477,21 +495,47 @@ class MainScreen(SessionScreen):
             self.app.exit(0)
 
     def action_interrupt(self) -> None:
-        """Stop the phase or run; a second time, or before there is any, quit with the code of an interrupt.
+        """Stop the run after its phase; a second time interrupt the phase that still runs; then quit.
 
-        A script that has not come to a stop is interrupted before that.
+        Where nothing runs it quits the second time, and at once before there is anything of the user's to lose. A
+        script that has not come to a stop is interrupted as a phase is.
         """
+        state = self.state
         if self.lent.has_script:
             self._interrupt_script()
-            return
-        if self.state.interrupted or self.trainer.session is None:  # nothing of the user's would be lost
+        elif state.quits_next or self.trainer.session is None:
             self.app.exit(130, return_code=130)
-            return
-        self.state.interrupted = True
-        if self.stop():
-            self.say(Note("stops after this phase, which cannot be cancelled; ctrl+c once more quits", "warn"))
+        elif not state.interrupted:
+            state.interrupted = True
+            state.quits_next = not self.stop()
+            self.say(Note(NOTHING_RUNS if state.quits_next else STOPS, "warn"))
         else:
-            self.say(Note("nothing runs; ctrl+c once more quits", "warn"))
+            state.quits_next = True
+            if self.trainer.status.idle:
+                self.say(Note(NOTHING_RUNS, "warn"))
+            else:
+                self._interruption = Interrupting(monotonic(), self.trainer.publisher.update)
+                self._interrupt(self._interruption)
+
+    def _interrupt(self, interruption: Interrupting) -> None:
+        """Have what runs interrupted, and look again until it has ended; say so where it does not end."""
+        trainer, state = self.trainer, self.state
+        if trainer.publisher.update is not interruption.update or trainer.status.idle:
+            state.forget_interrupts()
+            return
+        if not self.is_attached or interruption is not self._interruption:
+            return
+        reached = trainer.interrupt(begin=not interruption.is_sent)
+        state.quits_next = reached != "none" or not interruption.is_sent
+        interruption.is_sent |= reached != "none"
+        observer = trainer.session.observer if trainer.session else None
+        is_kept = observer is not None and observer.problem is None
+        is_late = monotonic() - interruption.since > MAX_INTERRUPT_SECONDS
+        note = interrupt_note(reached, is_late=is_late, is_kept=is_kept) if state.quits_next else RETURNS
+        if note != interruption.note:
+            interruption.note = note
+            self.say(note)
+        self.set_timer(INTERRUPT_POLL_SECONDS, partial(self._interrupt, interruption))
 
     @property
     def _what_quitting_does(self) -> str:

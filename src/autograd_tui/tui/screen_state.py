@@ -15,7 +15,7 @@ from autograd_tui.core.gradcheck_result import GradCheck
 from autograd_tui.core.history import History
 from autograd_tui.core.loss_surface import LossSurface
 from autograd_tui.core.picture import Picture
-from autograd_tui.core.session_protocol import SessionInfo
+from autograd_tui.core.session_protocol import Interruption, SessionInfo
 from autograd_tui.core.tensor_stats import Inspection
 from autograd_tui.text.hidden_results import STAGES, HiddenResults, hide_results
 from autograd_tui.text.messages import progress_line, script_runs_line
@@ -36,6 +36,8 @@ MIN_PLOT_GROWTH = 0.02  # of a run, from which on it shows: a column of fifty
 SILENCE = 3.0  # seconds without a new frame before a run is said to wait for one
 MAX_PRINTED_WIDTH = 160  # characters of what was printed, in the note
 PATIENCE = 0.25  # seconds before a phase that still runs is said to run
+QUITS_NEXT = "ctrl+c once more quits"
+INTERRUPTS_NEXT = "ctrl+c once more interrupts it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +96,7 @@ class ScreenState:
         self.dropped_keys: Note | None = None  # shown until the next key
         self.interrupted = False  # ctrl+c was pressed, and nothing was asked for since
         self.script_interrupted = False  # so was the script by then, as it had come to no stop
+        self.quits_next = False  # whether ctrl+c once more quits, as was said
         self.veiled = False  # whether new numbers are covered until space shows them
         self.stage = 0  # how much of the latest frame has been uncovered
         self._plot_time = 0.0
@@ -114,8 +117,12 @@ class ScreenState:
         """Return the request to train from the frame looked at, which the next update replaces by the latest."""
         request = Train(what, self.start, self.take_count(), pauses=pauses)
         self.looking, self.pending_looks, self.traced = None, (), None
-        self.interrupted = self.script_interrupted = False
+        self.forget_interrupts()
         return request
+
+    def forget_interrupts(self) -> None:
+        """Have ctrl+c begin anew."""
+        self.interrupted = self.script_interrupted = self.quits_next = False
 
     @property
     def start(self) -> Place:
@@ -360,6 +367,18 @@ class ScreenState:
         count, them = ("1 line", "it") if output.count == 1 else (f"{output.count:,} lines", "them")
         sentence = f"{count} printed, :console shows {them}: {line}"
         return Note(sentence, "dim", sentence)
+
+
+def interrupt_note(reached: Interruption, *, is_late: bool, is_kept: bool) -> Note:
+    """Return what is said while what runs is interrupted; `is_late`: it should have ended by now."""
+    if not is_late:
+        return Note(f"KeyboardInterrupt is raised in what runs; {QUITS_NEXT}", "warn")
+    end = f"{QUITS_NEXT}; the journal keeps the run" if is_kept else QUITS_NEXT
+    if reached == "raised":
+        return Note(f"KeyboardInterrupt was raised, and what runs goes on; {end}", "warn", f"it goes on; {end}")
+    if reached == "sent":
+        return Note(f"what runs does not return to Python; {end}", "warn", f"it does not return; {end}")
+    return Note(f"what runs has not ended; {end}", "warn", f"it has not ended; {end}")
 
 
 def _gone_back_note(latest: Frame) -> Note:

@@ -144,6 +144,8 @@ class SessionRunner:
         except Refused as error:
             refused = str(error)
         self._publisher.publish(self._here, request, refused=refused)
+        if self._publisher.status.run is None:
+            self._publisher.begin("")  # it has ended, though what it held may take time to be let go
 
     def _stopped(self) -> bool:
         """Return whether what runs is to end after its phase."""

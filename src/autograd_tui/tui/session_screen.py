@@ -22,7 +22,7 @@ from autograd_tui.tui.panels.panel import Panel
 from autograd_tui.tui.panels.surface import SurfacePanel
 from autograd_tui.tui.rendering import CachedRows, SizedScreen
 from autograd_tui.tui.requests import MAX_WAITING, Request, ScreenAction
-from autograd_tui.tui.screen_state import PATIENCE, Note, ScreenState, View
+from autograd_tui.tui.screen_state import PATIENCE, QUITS_NEXT, Note, ScreenState, View
 from autograd_tui.tui.terminal import ReadableApp
 from autograd_tui.tui.trace_screen import TraceScreen
 from autograd_tui.tui.trainer_status import Update
@@ -126,10 +126,18 @@ class SessionScreen(SizedScreen, CachedRows):
         self.state.take(update)
         if self.trace_screen is not None:
             self.trace_screen.take(update)
-        self.say(self.state.update_note(update))
+        self.say(self.state.update_note(update) or self._stopped_note(update))
         if isinstance(update.request, ScreenAction):
             update.request.act()
         self.watch_the_clock()
+
+    def _stopped_note(self, update: Update) -> Note | None:
+        """Return that what ctrl+c has stopped has ended, and that once more quits; None where it was nothing."""
+        state = self.state
+        if update.goes_on or self.trainer.can.script or not state.interrupted or state.quits_next:
+            return None
+        state.quits_next = True
+        return Note(f"stopped; {QUITS_NEXT}", "warn")
 
     def _show_surface(self, surface: LossSurface | None) -> None:
         self.state.change(surface=surface)

@@ -29,7 +29,7 @@ from autograd_tui.tui.panels.trace_panels import GraphPanel
 from autograd_tui.tui.prompt import TOO_LONG, Prompt
 from autograd_tui.tui.rendering import CachedRows, SizedScreen
 from autograd_tui.tui.requests import CheckGradient, Record
-from autograd_tui.tui.screen_state import Note, View
+from autograd_tui.tui.screen_state import INTERRUPTS_NEXT, Note, View
 from autograd_tui.tui.trainer_status import Update
 
 if TYPE_CHECKING:
@@ -270,7 +270,7 @@ class TraceScreen(SizedScreen, CachedRows):
             self.say(Note("no parameter's gradient and no operation's output is at hand here to be checked", "warn"))
             return
         self._gradcheck = CheckGradient(*target)
-        self._main.state.interrupted = self._main.state.script_interrupted = False
+        self._main.state.forget_interrupts()
         self._main.ask(self._gradcheck)
 
     def _show_gradcheck(self, request: CheckGradient) -> None:
@@ -289,11 +289,11 @@ class TraceScreen(SizedScreen, CachedRows):
         self.app.push_screen(HelpScreen(first_rows(INSIDE_KEYS, FIRST_INSIDE_KEYS), key_rows(INSIDE_KEYS), rule=RULE))
 
     def action_interrupt(self) -> None:
-        """Stop what runs; a second time, quit."""
+        """Stop what runs; a second time, interrupt it; then quit."""
         checking, self._gradcheck = self._gradcheck is not None, None
         self._main.action_interrupt()
         if checking:
-            self.say(Note(f"{ENDING}; ctrl+c once more quits", "warn"))
+            self.say(Note(f"{ENDING}; {INTERRUPTS_NEXT}", "warn"))
 
     def action_leave(self) -> None:
         """Leave the innermost thing: the prompt, a gradient check that runs, the cursor, the phase."""

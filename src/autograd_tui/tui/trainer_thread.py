@@ -14,7 +14,7 @@ from autograd_tui.core.device_load import DeviceLoad
 from autograd_tui.core.loss_surface import LossSurface
 from autograd_tui.core.picture import Picture
 from autograd_tui.core.run_observer import Progress
-from autograd_tui.core.session_protocol import InteractiveSession, OpenSession, SessionInfo
+from autograd_tui.core.session_protocol import InteractiveSession, Interruption, OpenSession, SessionInfo
 from autograd_tui.tui.replay_runner import ReplayRunner
 from autograd_tui.tui.requests import Request, RequestQueue
 from autograd_tui.tui.session_runner import SessionRunner
@@ -119,6 +119,15 @@ class TrainerThread(threading.Thread):
         idle = self.status.idle
         self.requests.stop()
         return not idle
+
+    def interrupt(self, *, begin: bool) -> Interruption:
+        """Have KeyboardInterrupt raised in the user's code that runs, and return how far that has come.
+
+        Not `begin`: only where it was to be raised already.
+        """
+        if self.session is None or self.ident is None:
+            return "none"
+        return self.session.interrupt(self.ident, begin=begin)
 
     def close(self) -> None:
         """End, after the phase that runs."""

@@ -14,6 +14,7 @@ from autograd_tui.core.command import Phase
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.gradcheck_result import GradCheck, Verdict
 from autograd_tui.core.replay_check import ReplayChecker
+from autograd_tui.core.run_observer import Interrupted
 from autograd_tui.engine.gradcheck.detached_values import OperationsDiffer
 from autograd_tui.engine.gradcheck.float64_forward import CASTS
 from autograd_tui.engine.gradcheck.perturbed_loss import (
@@ -25,7 +26,9 @@ from autograd_tui.engine.gradcheck.perturbed_loss import (
 )
 from autograd_tui.engine.replay.replayer import Replayer
 from autograd_tui.engine.replay.timeline import TraceCache
+from autograd_tui.engine.training.interruption import Interrupt, interruptible
 from autograd_tui.engine.training.trainer import Trainer
+from autograd_tui.engine.training.user_code import place_of
 
 MAX_ELEMENTS = 64  # of a tensor whose every element is measured
 NUM_DIRECTIONS = 8  # random ones, in which a larger tensor is measured
@@ -83,8 +86,12 @@ class GradChecker:
             run_grad = RunGradient(grad, before, counted - (earlier if before is not None else 0))
             progress = CheckProgress(f"{name}.grad", replayer.watch)
             with trainer.borrow_state() as state:
-                measurable = loss_by_parameter(state, name, progress, has_formula=self._has_formula)
-                return compare_gradients(name, run_grad, measurable, progress, index=index)
+
+                def check() -> GradCheck:
+                    measurable = loss_by_parameter(state, name, progress, has_formula=self._has_formula)
+                    return compare_gradients(name, run_grad, measurable, progress, index=index)
+
+                return _interruptible(check)
         finally:
             replayer.return_to(current, checker)
 
@@ -107,8 +114,12 @@ class GradChecker:
         try:
             replayer.go_to_start(forward, checker)
             with self._trainer.borrow_state() as state:
-                run_grad, measurable = loss_by_output(state, uncast, ops[number].name, progress)
-                return compare_gradients(name, run_grad, measurable, progress, index=index)
+
+                def check() -> GradCheck:
+                    run_grad, measurable = loss_by_output(state, uncast, ops[number].name, progress)
+                    return compare_gradients(name, run_grad, measurable, progress, index=index)
+
+                return _interruptible(check)
         finally:
             replayer.return_to(current, checker)
 
@@ -124,6 +135,14 @@ class GradChecker:
         with self._trainer.borrow_state() as state:
             grad = state.params[name].grad
             return None if grad is None else grad.detach().clone()
+
+
+def _interruptible(check: Callable[[], GradCheck]) -> GradCheck:
+    """Return what a check gives; raises Interrupted where `interrupt` has ended it."""
+    try:
+        return interruptible(check)
+    except Interrupt as error:
+        raise Interrupted(f"the gradient check was interrupted{place_of(error)}.") from error
 
 
 def compare_gradients(

@@ -17,6 +17,7 @@ from autograd_tui.engine.gradcheck.float64_copy import Float64Copy
 from autograd_tui.engine.gradcheck.float64_forward import CASTS, Float64Mode
 from autograd_tui.engine.tracing.forward_tracer import ForwardTracer, TorchLookups, module_names
 from autograd_tui.engine.tracing.measurement_batch import MeasurementBatch
+from autograd_tui.engine.training.interruption import Uninterrupted
 from autograd_tui.engine.training.state import TrainingState
 
 
@@ -31,7 +32,9 @@ class CheckProgress:
 
     def report(self) -> None:
         """Call `watch`; raises Refused where it returns that the check is not wanted any more."""
-        if not self.watch(Progress(self.done, self.of, gradient=self.name)):
+        with Uninterrupted():
+            is_wanted = self.watch(Progress(self.done, self.of, gradient=self.name))
+        if not is_wanted:
             raise Refused("the gradient check was given up.")
 
 

@@ -15,8 +15,10 @@ from autograd_tui.core.errors import Refused
 from autograd_tui.core.frame import Frame
 from autograd_tui.core.phase_order import Goal, next_command
 from autograd_tui.core.replay_check import ReplayChecker
+from autograd_tui.core.run_observer import Interrupted
 from autograd_tui.engine.replay.timeline import Timeline
 from autograd_tui.engine.training.free_run_watch import FreeRunWatch
+from autograd_tui.engine.training.interruption import Interrupt
 from autograd_tui.engine.training.trainer import FreeRunResult
 from autograd_tui.engine.training.user_code import torch_error
 
@@ -62,7 +64,10 @@ def _run_iterations(timeline: Timeline, goal: Goal, stopped: Callable[[], bool],
             frame, is_stopped = _run_this_iteration(timeline, goal, stopped)
             regular = frame.phase is Phase.ZERO_GRAD and frame.index - start.index == len(Phase)
         else:
-            frame = free.go_on(goal)
+            try:
+                frame = free.go_on(goal)
+            except Interrupt as error:
+                raise Interrupted(timeline.undo_free_run(start, error)) from error
             regular = not free.irregular
             timeline.extend(start, frame)
             is_stopped = stopped()
@@ -136,7 +141,8 @@ class SampledRun:
         """Run two iterations or more, up to the goal, and return the frame after the last.
 
         Where it is the loss that reaches the goal, that is the frame of the forward that measured it. Where a
-        watchpoint may hold, it is a frame before that, from which on frames must be made.
+        watchpoint may hold, it is a frame before that, from which on frames must be made. Raises Interrupt where
+        `interrupt` has ended it: the state is then of no use until it is restored, at the end of the log.
         """
         first, started = self._trainer.frame, perf_counter()
         run = self._without_frames(goal)
@@ -144,6 +150,8 @@ class SampledRun:
         suspect = self._watch.first_suspect(self._trainer.state.model, run.losses) if self._watch else None
         if suspect is not None and suspect <= len(run.losses):
             return self._return_to_suspect(first, run, suspect)
+        if isinstance(run.raised, Interrupt):
+            raise run.raised
         if run.raised is not None:
             return self._undo_irregular(run)
         if goal.has_loss(run.losses[-1]):

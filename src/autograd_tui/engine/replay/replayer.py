@@ -15,11 +15,12 @@ from autograd_tui.core.errors import Refused
 from autograd_tui.core.frame import Frame
 from autograd_tui.core.history import History
 from autograd_tui.core.replay_check import Divergence, ReplayChecker
-from autograd_tui.core.run_observer import Cancelled, Progress, ProgressCallback, unwatched
+from autograd_tui.core.run_observer import Cancelled, Interrupted, Progress, ProgressCallback, unwatched
 from autograd_tui.engine.replay.checkpoints import CheckpointStore
 from autograd_tui.engine.training.checkpoint import Checkpoint
+from autograd_tui.engine.training.interruption import Interrupt
 from autograd_tui.engine.training.trainer import Trainer
-from autograd_tui.engine.training.user_code import torch_error
+from autograd_tui.engine.training.user_code import place_of, torch_error
 
 FULL_ITERATIONS = 4  # at the end of many, run again with all their frames: one is needed, some for the arrows
 MAX_SKIPPED = 10_000  # iterations at once, since their losses are kept until they are read
@@ -33,8 +34,9 @@ class ReplayDiverged(Exception):
 class ReplayPass:
     """Runs commands of a log again, and takes checkpoints on the way as the first run did.
 
-    The phases that lead to the frames in `record` are recorded. Raises Cancelled where `watch` returns False, and
-    ReplayDiverged where an iteration without frames raises; training is then at some frame in between.
+    The phases that lead to the frames in `record` are recorded. Raises Cancelled where `watch` returns False,
+    ReplayDiverged where an iteration without frames raises, and Interrupt where `interrupt` has ended a phase; training
+    is then at some frame in between, or within a phase.
     """
 
     def __init__(
@@ -87,6 +89,8 @@ class ReplayPass:
         if checkpoint:
             (checkpoints.keep if done else checkpoints.drop)(checkpoint)
         checkpoints.spend(perf_counter() - started, frames=done * len(Phase))
+        if isinstance(run.raised, Interrupt):
+            raise run.raised
         if run.raised is not None:
             if torch_error(run.raised).is_out_of_memory:
                 checkpoints.leave_device()
@@ -241,8 +245,30 @@ class Replayer:
 
     def return_to(self, index: int, checker: ReplayChecker) -> None:
         """Move training to where it was before, which `watch` cannot cancel."""
-        self.go_to(index, watch=self._report_return, checker=checker)
+        try:
+            self.go_to(index, watch=self._report_return, checker=checker)
+        except Interrupt as error:
+            self.restore_frame(index)
+            raise Interrupted(f"the way back was interrupted: {self._standing(index)}.") from error
         self.note_divergence(checker)
+
+    def restore_frame(self, index: int, checker: ReplayChecker | None = None) -> None:
+        """Move training to frame `index` anew, whatever state it is in.
+
+        Where that is interrupted too, it is left at the checkpoint before, from where nothing has to run.
+        """
+        try:
+            self.go_to(index, from_here=False, watch=self._report_return, checker=checker)
+        except Interrupt:
+            if checkpoint := self.checkpoints.before(index):
+                self._trainer.restore(checkpoint)
+            else:
+                self._trainer.rebuild()
+
+    def _standing(self, index: int) -> str:
+        """Return where training stands after an attempt to restore frame `index`."""
+        here = self._trainer.frame.index
+        return f"training stands at frame {here}{', as before' if here == index else ' now'}"
 
     def go_to_start(self, forward: int, checker: ReplayChecker) -> None:
         """Move training to where the forward that led to frame `forward` began; raises Cancelled as `travel` does."""
@@ -311,13 +337,16 @@ class Replayer:
             self.go_to(forward - 1, from_here=False, watch=self.watch, checker=checker)
 
     def _or_stay(self, move: Callable[[], list[Frame]], checker: ReplayChecker) -> list[Frame]:
-        """Return what `move` does; where it is cancelled, move training back and raise Cancelled."""
+        """Return what `move` does; where it is cancelled or interrupted, move training back and raise so."""
         here = self._trainer.frame.index
         try:
             return move()
         except Cancelled:
-            self.go_to(here, from_here=False, watch=self._report_return, checker=checker)
-            raise Cancelled(f"going back was given up: training stands at frame {here}, as before.") from None
+            self.restore_frame(here, checker)
+            raise Cancelled(f"going back was given up: {self._standing(here)}.") from None
+        except Interrupt as error:
+            self.restore_frame(here, checker)
+            raise Interrupted(f"going back was interrupted{place_of(error)}: {self._standing(here)}.") from error
         finally:
             self.note_divergence(checker)
 

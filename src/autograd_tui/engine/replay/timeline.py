@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from time import perf_counter
 
@@ -13,12 +15,14 @@ from autograd_tui.core.frame_store import Branch, Branches, FrameStore
 from autograd_tui.core.history import History
 from autograd_tui.core.phase_order import refusal
 from autograd_tui.core.replay_check import Divergence, ReplayChecker, RerunChecker
-from autograd_tui.core.run_observer import RunObserver
+from autograd_tui.core.run_observer import Interrupted, RunObserver
 from autograd_tui.core.trace import Trace
 from autograd_tui.core.watcher import Watcher
 from autograd_tui.engine.replay.replayer import Replayer
 from autograd_tui.engine.training.checkpoint import Checkpoint
+from autograd_tui.engine.training.interruption import Interrupt
 from autograd_tui.engine.training.trainer import Trainer
+from autograd_tui.engine.training.user_code import place_of
 
 MAX_TRACES = 4  # one of resnet18's backward, its forward included, takes a megabyte or two
 
@@ -111,14 +115,22 @@ class Timeline:
     def run(self, command: Command, *, recorded: bool = False) -> Frame:
         """Run one command and return the new frame.
 
-        Raises Refused, with nothing changed, where the command is out of turn or impossible.
+        Raises Refused, with nothing changed, where the command is out of turn or impossible, and Interrupted where
+        `interrupt` has ended it: there is no frame then, and nothing of it in the log.
         """
         checkpoints = self.replayer.checkpoints
         forward = command.phase is Phase.FORWARD
         checkpoint = checkpoints.take_if_due() if forward else None
         iteration_start = checkpoints.take_iteration_start() if forward and self.watcher.armed else None
         before, started = self.trainer.frame, perf_counter()
-        frame = self.trainer.run(command, recorded=recorded)
+        try:
+            frame = self.trainer.run(command, recorded=recorded)
+        except Interrupt as error:
+            if checkpoint:
+                checkpoints.drop(checkpoint)
+            if iteration_start:
+                checkpoints.keep_iteration_start(iteration_start, raised=True)
+            raise Interrupted(self._undo(command, error)) from error
         self._branch_off(before)
         if checkpoint:
             (checkpoints.drop if frame.error else checkpoints.keep)(checkpoint)
@@ -136,12 +148,52 @@ class Timeline:
         self.watcher.check(frame)
         return frame
 
+    def _undo(self, command: Command, error: Interrupt) -> str:
+        """Undo a command that was interrupted; return a sentence on what is as before it, mostly all."""
+        trainer, index = self.trainer, self.trainer.frame.index
+        interrupted = f"{command.phase.value if command.phase else command} was interrupted{place_of(error)}"
+        if command.phase is Phase.BACKWARD and trainer.frame.graph == "alive" and trainer.unrepeatable_reason:
+            trainer.frame = replace(trainer.frame, graph=trainer.state.graph)
+            return f"{interrupted}: the graph is freed, all else is as before it."
+        if command.phase is not Phase.FORWARD:
+            with self.reporting_moves():
+                self.replayer.restore_frame(index)
+        if trainer.frame.index != index:
+            return f"{interrupted}, and so was the way back: training stands at frame {trainer.frame.index} now."
+        return f"{interrupted}: all is as before it."
+
+    @contextmanager
+    def reporting_moves(self) -> Iterator[None]:
+        """Report a rewind where training has moved, if only because the way back was interrupted too."""
+        here = self.trainer.frame.index
+        try:
+            yield
+        finally:
+            if self.trainer.frame.index != here and self.observer is not None:
+                self.observer.on_rewind(self.trainer.frame)
+
+    def undo_free_run(self, start: Frame, error: Interrupt) -> str:
+        """Return to the end of the last whole iteration of a free run that was interrupted; return a sentence on it.
+
+        start: the frame from which it ran without frames.
+        """
+        self.replayer.restore_frame(self.newest)
+        here = self.trainer.frame
+        self.replayer.log.truncate_after(max(start.index, here.index))
+        self.history.truncate_after(max(start.index, here.index))
+        if here.index >= start.index:
+            self.extend(start, here)
+        elif self.observer is not None:
+            self.observer.on_rewind(here)
+        return f"the run was interrupted{place_of(error)}: training stands at frame {here.index}."
+
     def run_recorded(self, command: Command) -> Frame:
         """Run a phase and return its frame with a trace; a backward's includes the forward that made its graph."""
         if reason := refusal(self.trainer.frame, command):
             raise Refused(reason)
         if command.phase is Phase.BACKWARD:
-            self.traces.record_forward(self.checker())
+            with self.reporting_moves():
+                self.traces.record_forward(self.checker())
         frame = self.run(command, recorded=True)
         return replace(frame, trace=self.traces.store(frame))
 
@@ -185,7 +237,8 @@ class Timeline:
         if stored is not None:
             return stored
         self.replayer.check_repeats(f"frame {index} is kept no longer")
-        frames = self.replayer.visit(index, self.checker())
+        with self.reporting_moves():
+            frames = self.replayer.visit(index, self.checker())
         self._recomputed = {frame.index: frame for frame in frames}
         return frames[-1]
 
@@ -203,7 +256,8 @@ class Timeline:
     def trace(self, index: int) -> Trace:
         """Return the trace of the phase that led to frame `index`, which runs again where it was not recorded."""
         self.check(index)
-        return self.traces.get(index, self.checker())
+        with self.reporting_moves():
+            return self.traces.get(index, self.checker())
 
     def check(self, index: int) -> None:
         """Raise Refused where the branch has no frame `index`."""
@@ -226,19 +280,23 @@ class Timeline:
     def rewind(self, index: int) -> Frame:
         """Move training to frame `index`; later frames stay until another command runs."""
         self.check(index)
-        here = self.trainer.frame.index
-        self.replayer.travel(index, self.checker())
-        if index != here and self.observer is not None:
-            self.observer.on_rewind(self.trainer.frame)
+        with self.reporting_moves():
+            self.replayer.travel(index, self.checker())
         return self.trainer.frame
 
     def take_branch(self, number: int) -> Frame:
         """Move training to the end of a branch, the present one from now on; what is ahead becomes a branch itself."""
-        branch = self.branches.get(number)
+        branch, here = self.branches.get(number), self.trainer.frame.index
         shared = self.replayer.log.shared_with(branch.log)
         left_log, left_history, left_checkpoint = self.replayer.log, self.history, self.replayer.checkpoints.newest
         checker, history = self._checker_of(branch, shared)
-        frames = self.replayer.switch_to(branch.log.copy(), checker, branch=number, skipping=branch.history is not None)
+        skipping = branch.history is not None
+        try:
+            frames = self.replayer.switch_to(branch.log.copy(), checker, branch=number, skipping=skipping)
+        except Interrupted:
+            if self.trainer.frame.index != here and self.observer is not None:
+                self.observer.on_rewind(self.trainer.frame)
+            raise
         if checker.divergence is None and branch.ends_as is not None and not branch.ends_as(self.trainer.frame):
             checker.divergence = Divergence(self.trainer.frame.index, "numbers")
             self.replayer.note_divergence(checker)

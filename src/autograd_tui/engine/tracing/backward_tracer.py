@@ -15,6 +15,7 @@ from autograd_tui.core.trace import LazySequence, Node, NonFinite, Operation, Va
 from autograd_tui.engine.tracing.autograd_graph import AutogradGraph, SavedTensor, is_leaf
 from autograd_tui.engine.tracing.measurement_batch import MeasurementBatch
 from autograd_tui.engine.tracing.nonfinite_search import first_nonfinite
+from autograd_tui.engine.training.interruption import Uninterrupted
 from autograd_tui.engine.training.tensor_properties import version_of
 
 Gradients = tuple[Tensor | None, ...]
@@ -88,9 +89,10 @@ class BackwardTracer:
 
     def add_hooks(self, wrap: Callable[[Hook], Hook] = lambda hook: hook) -> None:
         """Hook all nodes; `wrap` makes of each hook the one that is registered."""
-        for number, node in enumerate(self.graph.nodes):
-            self._handles.append(node.register_prehook(wrap(self._before(number))))
-            self._handles.append(node.register_hook(wrap(self._after(number))))
+        with Uninterrupted():
+            for number, node in enumerate(self.graph.nodes):
+                self._handles.append(node.register_prehook(wrap(self._before(number))))
+                self._handles.append(node.register_hook(wrap(self._after(number))))
 
     def remove_hooks(self) -> None:
         """Take the hooks away: a leaf's node outlives its graph, and would run them in the next one."""

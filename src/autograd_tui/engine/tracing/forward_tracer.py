@@ -29,6 +29,7 @@ from autograd_tui.engine.tracing.call_description import CallArguments, CallSite
 from autograd_tui.engine.tracing.measurement_batch import MeasurementBatch
 from autograd_tui.engine.tracing.nonfinite_search import first_nonfinite
 from autograd_tui.engine.tracing.tensor_registry import TensorRecord, TensorRegistry
+from autograd_tui.engine.training.interruption import Uninterrupted
 from autograd_tui.engine.training.tensor_properties import tensors_in, version_of
 
 
@@ -46,12 +47,17 @@ class ModulePath:
         return self._stack[-1] if self._stack else ""
 
     def __enter__(self) -> None:
-        self._handles = [
-            register_module_forward_pre_hook(self.begin),
-            register_module_forward_hook(self._end, always_call=True),
-        ]
+        with Uninterrupted():
+            self._handles = [
+                register_module_forward_pre_hook(self.begin),
+                register_module_forward_hook(self._end, always_call=True),
+            ]
 
     def __exit__(self, *_: object) -> None:
+        self.remove_hooks()
+
+    def remove_hooks(self) -> None:
+        """Follow no calls any more."""
         for handle in self._handles:
             handle.remove()
         self._handles, self._stack = [], []

@@ -110,6 +110,7 @@ class PhaseTracer:
         self._forward: TracedForward | None = None
         self._finish: Finish | None = None
         self._note: str | None = None
+        self._remove_hooks: Callable[[], None] = lambda: None  # those of the phase that was recorded last
 
     @property
     def knows_forward(self) -> bool:
@@ -124,6 +125,12 @@ class PhaseTracer:
     def forget(self) -> None:
         """Let the recorded forward go, and its graph with it."""
         self._forward = None
+
+    def abandon(self) -> None:
+        """Take away what a phase that was ended midway has left, if it was recorded."""
+        self._finish = None
+        self.forget()
+        self._remove_hooks()
 
     def take(self, frame: Frame) -> Trace | None:
         """Return, once, the trace of the phase that was recorded last; `frame`: what it led to."""
@@ -145,6 +152,7 @@ class PhaseTracer:
         """Run the loop's forward; raises as it does, and there is a trace all the same."""
         state, measurements = self._state, MeasurementBatch(self._plans)
         recorder = ForwardTracer(module_names(state.model), measurements, self._lookups)
+        self._remove_hooks = recorder.modules.remove_hooks
         recorder.name(state.params, self._before.params)
         recorder.name(ModelBuffers.of(state.model).tensors())
         losses: list[Tensor] = []  # of this forward: none where it raises
@@ -175,6 +183,7 @@ class PhaseTracer:
         before, forward = self._before, self._forward if self.knows_forward else None
         graph = forward.graph if forward else AutogradGraph(self._state.loss)
         recorder = BackwardTracer(graph, MeasurementBatch(self._plans), forward.saved if forward else None)
+        self._remove_hooks = recorder.remove_hooks
         notes = [] if forward or self._note is None else [self._note]
         params = self._state.params
         self._finish = lambda after: backward_trace(recorder, forward, params, before, after, notes)

@@ -324,8 +324,10 @@ class _BatchReader:
         return next(self._items)
 
     def __iter__(self) -> Iterator[Any]:
-        while True:
-            yield self._indices
+        return self
+
+    def __next__(self) -> Any:  # no generator, which would be at its end once an exception had passed through it
+        return self._indices
 
 
 def _index_batches(loader: DataLoader[Any]) -> Iterator[Any]:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from time import perf_counter
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -13,11 +12,14 @@ from torch import Tensor
 from autograd_tui.core.errors import UserCodeError
 from autograd_tui.core.frame import Frame
 from autograd_tui.core.trace import Trace
+from autograd_tui.engine.training.interruption import Interrupt, interruptible
 from autograd_tui.engine.training.predict import Losses, draw_batch, one_number, predict, to_device
 from autograd_tui.engine.training.state import TrainingState, check_memory
 from autograd_tui.engine.training.tensor_properties import shape_of
 from autograd_tui.engine.training.user_code import ForkGuard, in_call, is_user_error
 
+Result = TypeVar("Result")
+ForwardResult = dict[str, Any]  # what `TrainingState.end_forward` takes
 Predict = Callable[[Any], tuple[Tensor, Any, Losses]]  # a batch into the loss, the prediction and losses by name
 
 
@@ -25,7 +27,7 @@ class TrainingLoop:
     """Runs the phases of one iteration, one at a time or all at full speed; call it inside the state's `global_state`.
 
     A phase raises UserCodeError where PyTorch or the user's code raises, and then leaves parameters, gradients, buffers
-    and random numbers as they were; a step alone may be left half done.
+    and random numbers as they were; a step alone may be left half done. It raises Interrupt where it was to end.
     """
 
     def __init__(self, state: TrainingState) -> None:
@@ -37,22 +39,25 @@ class TrainingLoop:
         `run` is called in place of `predict`, to trace it.
         """
         state = self.state
-        with _user_code(state, undo=_begin(state.begin_forward)):
-            batch = to_device(draw_batch(state.parts, state.forwards), state.device)
-            if run is None:
-                loss, prediction, losses = predict(state.parts, state.model, state.parts.loss, batch)
-            else:
-                loss, prediction, losses = run(batch)
-            metrics = self._metrics(prediction, batch, losses)
-            prediction, has_graph = _detached(prediction), loss.requires_grad
-            shape_of(loss)  # raises where there is none, as of what a lazy module holds
-            state.check_parameters()
-            state.check_buffers()
-            tensors = batch if isinstance(batch, (tuple, list)) else (batch,)
-            check_memory(
-                [("the loss", loss), ("the prediction", prediction), *(("the batch", each) for each in tensors)]
-            )
-        state.end_forward(loss, batch=batch, prediction=prediction, metrics=metrics, has_graph=has_graph)
+        undo = _begin(state.begin_forward)
+        result = _call_user_code(state, lambda: self._forward(run), undo=undo)
+        state.end_forward(**result)
+
+    def _forward(self, run: Predict | None) -> ForwardResult:
+        state = self.state
+        batch = to_device(draw_batch(state.parts, state.forwards), state.device)
+        if run is None:
+            loss, prediction, losses = predict(state.parts, state.model, state.parts.loss, batch)
+        else:
+            loss, prediction, losses = run(batch)
+        metrics = self._metrics(prediction, batch, losses)
+        prediction, has_graph = _detached(prediction), loss.requires_grad
+        shape_of(loss)  # raises where there is none, as of what a lazy module holds
+        state.check_parameters()
+        state.check_buffers()
+        tensors = batch if isinstance(batch, (tuple, list)) else (batch,)
+        check_memory([("the loss", loss), ("the prediction", prediction), *(("the batch", each) for each in tensors)])
+        return {"loss": loss, "batch": batch, "prediction": prediction, "metrics": metrics, "has_graph": has_graph}
 
     def backward(self, run: Callable[[Tensor], None] | None = None) -> None:
         """Compute the gradients; they add to what `.grad` holds. `run` is called in place of `loss.backward`."""
@@ -61,36 +66,41 @@ class TrainingLoop:
         count = state.watch_grads(range(len(state.params)))
         if state.graph == "alive":
             state.graph = "freed"  # also where it raises half way
-        with _user_code(state, undo=undo):
-            if state.loss is None:
-                raise NameError("name 'loss' is not defined")  # as the script's line would
-            if run is None:
-                state.loss.backward()  # type: ignore[no-untyped-call]
-            else:
-                run(state.loss)
-            state.check_parameters()
-            check_memory((f"{name}.grad", param.grad) for name, param in state.params.items())
+        _call_user_code(state, lambda: self._backward(run), undo=undo)
         count()
+
+    def _backward(self, run: Callable[[Tensor], None] | None) -> None:
+        state = self.state
+        if state.loss is None:
+            raise NameError("name 'loss' is not defined")  # as the script's line would
+        if run is None:
+            state.loss.backward()  # type: ignore[no-untyped-call]
+        else:
+            run(state.loss)
+        state.check_parameters()
+        check_memory((f"{name}.grad", param.grad) for name, param in state.params.items())
 
     @in_call("optimizer")
     def step(self) -> bool:
         """Move the parameters, then let the scheduler see the loss; tell whether any parameter was touched."""
         state = self.state
         before = [param._version for param in state.params.values()]
-        with _user_code(state, undo=state.repair_optimizer):
-            state.optimizer.step()
-            if state.scheduler is not None and state.loss is not None:
-                _schedule(state.scheduler, state.loss.detach())
-            state.check_parameters()
-            state.check_optimizer()
+        _call_user_code(state, self._step, undo=state.repair_optimizer)
         state.end_step()
         return before != [param._version for param in state.params.values()]
+
+    def _step(self) -> None:
+        state = self.state
+        state.optimizer.step()
+        if state.scheduler is not None and state.loss is not None:
+            _schedule(state.scheduler, state.loss.detach())
+        state.check_parameters()
+        state.check_optimizer()
 
     def zero_grad(self) -> None:
         """Clear the gradients of what the optimizer holds: each `.grad` is None again."""
         state = self.state
-        with _user_code(state, undo=state.repair_optimizer):
-            state.optimizer.zero_grad()
+        _call_user_code(state, state.optimizer.zero_grad, undo=state.repair_optimizer)
         state.end_zero_grad()
 
     def iterations(self, watch: PhaseWatch | None = None) -> Iterator[Tensor]:
@@ -179,6 +189,9 @@ class Tracer(Protocol):
     def forget(self) -> None:
         """Let the recorded forward go, and its graph with it."""
 
+    def abandon(self) -> None:
+        """Take away what a phase that was ended midway has left, if it was recorded."""
+
     def take(self, frame: Frame) -> Trace | None:
         """Return, once, the trace of the phase that was recorded last; `frame`: what it led to."""
 
@@ -201,16 +214,22 @@ class Tracer(Protocol):
         """Return the trace of a step that raised, and has left all as it was."""
 
 
-@contextmanager
-def _user_code(state: TrainingState, *, undo: Callable[[], None]) -> Iterator[None]:
-    """Run other people's code: the one boundary where any exception of theirs becomes UserCodeError."""
-    try:
+def _call_user_code(state: TrainingState, function: Callable[[], Result], *, undo: Callable[[], None]) -> Result:
+    """Run other people's code: the one boundary where any exception of theirs becomes UserCodeError.
+
+    Raises Interrupt, undone likewise, where `interrupt` has ended it.
+    """
+
+    def call() -> Result:
         with ForkGuard():
             state.code_started = perf_counter()
-            yield
+            return function()
+
+    try:
+        return interruptible(call)
     except BaseException as error:
         undo()
-        if not is_user_error(error):
+        if isinstance(error, Interrupt) or not is_user_error(error):
             raise
         try:
             state.check_parameters()

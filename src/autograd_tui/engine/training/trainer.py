@@ -28,6 +28,7 @@ from autograd_tui.engine.training.checkpoint import (
 from autograd_tui.engine.training.compiler_import import import_compiler
 from autograd_tui.engine.training.frame_reader import Changes, FrameReader
 from autograd_tui.engine.training.inspection import inspect
+from autograd_tui.engine.training.interruption import Interrupt, interruptible
 from autograd_tui.engine.training.loop import PhaseWatch, Tracer, TrainingLoop
 from autograd_tui.engine.training.phase_tests import ZeroShares
 from autograd_tui.engine.training.state import TrainingState
@@ -45,7 +46,7 @@ class FreeRunResult:
     losses: array[float]  # (iterations,)
     rates: tuple[tuple[int, float], ...]  # where the scheduler changed the learning rate: after how many, to what
     way: tuple[tuple[int, float, float], ...]  # of two parameter values: after how many iterations, and the values
-    raised: BaseException | None  # by the iteration that came next
+    raised: BaseException | None  # by the iteration that came next; Interrupt where that was to end
 
 
 class _Way:
@@ -73,9 +74,13 @@ class _Way:
     def _has_turn(self, done: int) -> bool:
         return done <= FIRST_WAY_POINTS or done % self._stride == 0
 
-    def points(self, done: int) -> tuple[tuple[int, float, float], ...]:
-        """Return them and that after the last iteration, with one copy to the host; () if a parameter was resized."""
-        if self._follows and self._points and self._points[-1][0] != done:
+    def points(self, done: int, *, ended: bool = True) -> tuple[tuple[int, float, float], ...]:
+        """Return those of so many iterations, with one copy to the host; () if a parameter was resized.
+
+        `ended`: whether the last one is where the parameters stand now, which is then among them.
+        """
+        self._points = [point for point in self._points if point[0] <= done]
+        if ended and self._follows and self._points and self._points[-1][0] != done:
             self._points.append((done, self._now()))
         if not self._points or any(each.numel() != 2 or each.is_complex() for _, each in self._points):
             return ()
@@ -152,7 +157,8 @@ class Trainer:
         """Run one command and return its frame; what PyTorch raises is in the frame's `error`.
 
         A phase may be `recorded`: `trace` then holds its operations. Raises Refused, with no frame and nothing
-        changed, where the command is out of turn or impossible.
+        changed, where the command is out of turn or impossible. Raises Interrupt, with no frame, where `interrupt` has
+        ended it: a backward may then have lost its graph, and a step be half done.
         """
         reason = refusal(self.frame, command)
         if reason:
@@ -199,6 +205,9 @@ class Trainer:
                 changes = {"error": error, "graph": self.state.graph}
                 if error.is_out_of_memory:
                     let_go_of_tensors(raised)
+            except Interrupt:
+                self.tracer.abandon()
+                raise
         index, memory = self.frame.index + 1, self._memory()
         seconds = 0.0 if recorded else self._seconds  # recording takes a time of its own
         self.frame = replace(self.frame, index=index, command=command, seconds=seconds, memory=memory, **changes)
@@ -249,38 +258,51 @@ class Trainer:
         """
         on_host = self.state.device.type == "cpu"  # where reading a loss waits for nothing
         values, losses = array("d"), list[Tensor]()  # the losses there, or on an accelerator the tensors
-        done = 0
         rates: list[tuple[int, float]] = []
         import_compiler()
-        raised, all_rates = None, self._reader.learning_rates()
+        raised = None
         way = _Way(self.state.params.values())
         self.tracer.forget()
+
+        def run() -> None:
+            done, all_rates = 0, self._reader.learning_rates()
+            for loss in self._loop.iterations(watch):
+                if on_host:
+                    values.append(loss.item())
+                else:
+                    losses.append(loss.detach())
+                done += 1  # noqa: SIM113 - enumerate would hold the loss too
+                if done == way.next_turn:
+                    way.note(done)
+                if self.state.scheduler is not None and all_rates != (all_rates := self._reader.learning_rates()):
+                    rates.append((done, all_rates[0]))
+                if not goes_on(done, loss):
+                    break
+                del loss  # or its graph would live on through the next iteration
+            self.state.check_parameters()
+            self.state.check_buffers()
+            self.state.check_optimizer()
+
         with self.state.global_state:
             try:
-                for loss in self._loop.iterations(watch):
-                    if on_host:
-                        values.append(loss.item())
-                    else:
-                        losses.append(loss.detach())
-                    done += 1
-                    if done == way.next_turn:
-                        way.note(done)
-                    if self.state.scheduler is not None and all_rates != (all_rates := self._reader.learning_rates()):
-                        rates.append((done, all_rates[0]))
-                    if not goes_on(done, loss):
-                        break
-                    del loss  # or its graph would live on through the next iteration
-                self.state.check_parameters()
-                self.state.check_buffers()
-                self.state.check_optimizer()
+                interruptible(run)
             except BaseException as error:
-                if not is_user_error(error):
+                if not (isinstance(error, Interrupt) or is_user_error(error)):
                     raise
                 raised = error
                 let_go_of_tensors(error)
             else:
-                self.frame = self._frame_after(done)
-        return FreeRunResult(values or _as_doubles(losses), tuple(rates), way.points(done), raised)
+                self.frame = self._frame_after(len(values) or len(losses))
+        is_interrupted = isinstance(raised, Interrupt)
+        if is_interrupted:  # what was noted behind the last iteration may be less than all
+            values, losses = values[:-1], losses[:-1]
+        done = len(values) or len(losses)
+        return FreeRunResult(
+            values or _as_doubles(losses),
+            tuple(each for each in rates if each[0] <= done),
+            way.points(done, ended=not is_interrupted),
+            raised,
+        )
 
     def _frame_after(self, iterations: int) -> Frame:
         """Return the frame after so many iterations, with all that the frames of the next iteration build upon."""

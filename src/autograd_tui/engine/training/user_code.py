@@ -89,6 +89,14 @@ def let_go_of_tensors(error: BaseException) -> None:
             waiting += [other for other in (each.__cause__, each.__context__) if other is not None]
 
 
+def place_of(error: BaseException) -> str:
+    """Return where an error was raised, to stand behind a word: " at my_model.py, line 3", or "" where nobody knows."""
+    _, (file, line) = _source_lines(error)
+    if not line and error.__cause__ is not None:
+        return place_of(error.__cause__)
+    return f" at {Path(file).name}, line {line}" if line else ""
+
+
 def _message(error: BaseException) -> str:
     try:
         message = str.__str__(str((error.msg if isinstance(error, SyntaxError) else None) or error))
