@@ -96,6 +96,10 @@ def test_a_phase_that_runs_out_of_memory_leaves_all_as_it_was_and_holds_nothing(
     assert found[f"out_of_memory {name}"] == ["fb", []]
 
 
+def test_a_phase_stands_where_there_is_no_memory_to_measure_it_and_the_host_measures(found: dict[str, Any]) -> None:
+    assert found["measured_without_room network"] == []
+
+
 @pytest.mark.parametrize("name", ["network", "resnet18"])
 def test_a_stepped_phase_launches_a_few_operations_more_than_the_plain_loop(found: dict[str, Any], name: str) -> None:
     added = found[f"added_launches {name}"]

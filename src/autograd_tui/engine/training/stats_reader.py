@@ -148,13 +148,16 @@ class ReadPlan:
     def launch(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         """Start all the measuring on the tensors' own devices, without waiting; return what is to be copied."""
         results = [tensors[row] for row in self._small]
-        self._sample_indices = self._sample_indices or [draw_sample_indices(*each) for each in self._large_sizes]
         large = [tensors[row] for row in self._large]
+        sizes = [size for size, _ in self._large_sizes]
+        indices = self._sample_indices or list(map(draw_sample_indices, sizes, (each.device for each in large)))
+        if [each.device for each in large] == [device for _, device in self._large_sizes]:
+            self._sample_indices = indices  # those on the host are of no use once the device has room again
         if large and all(each.device.type != "cpu" for each in large) and not self._needs_range_of_all:
             self._joined = self._joined or join_sample_indices(large, self._sample_indices)
             results += launch_large_together(large, self._joined, exact=self.layout.exact)
             return results + [launch_sparse(tensors[row]) for row in self._sparse]
-        for row, sample_indices in zip(self._large, self._sample_indices, strict=True):
+        for row, sample_indices in zip(self._large, indices, strict=True):
             exact, sampled_range = self.layout.exact, self.layout.sampled_range
             sample_indices = sample_indices.to(tensors[row].device)  # where the tensors were brought to the host
             results += launch_large(tensors[row], sample_indices, exact=exact, sampled_range=sampled_range)
