@@ -95,7 +95,7 @@ def _waits(session: Session, command: str) -> Counter[str]:
             session.run(command)
         finally:
             torch.cuda.set_sync_debug_mode("default")
-    asked = [each for each in caught if "synchronizing" in str(each.message)]
+    asked = [each for each in caught if "called a synchronizing" in str(each.message)]
     return Counter(f"{'/'.join(Path(each.filename).parts[-2:])}:{each.lineno}" for each in asked)
 
 
