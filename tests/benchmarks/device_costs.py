@@ -135,7 +135,7 @@ def stepped(setting: Setting, findings: Findings) -> None:
 
 def free(setting: Setting, findings: Findings) -> None:
     """How fast a free run is, in the plain loop's speed, with nothing armed and with watchpoints armed."""
-    for build, optimizer, iterations in ((line, PLAIN_SGD, 400), (resnet(), MOMENTUM, 30)):
+    for build, optimizer, iterations in ((line, PLAIN_SGD, 1000), (resnet(), MOMENTUM, 60)):
         name, build = build.__name__, setting.placed(build)
         iterations = (100 if name == "line" else 3) if setting.is_quick else iterations
         plain = PlainRun(setting, build, optimizer)

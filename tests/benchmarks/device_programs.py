@@ -82,8 +82,10 @@ def led_script(setting: Setting, findings: Findings) -> None:
         session = ScriptSession(words, on_output=printed.extend)
         try:
             frames = [session.run(session.next_command()) for _ in range(12)]
+            device = session.frame.script.device if session.frame.script else ""
             letters = [frame.command.name for frame in frames if frame.command is not None]
-            findings.say(f"events {sorted(set(letters))}, on {session.about.device}, loss {session.frame.loss}")
+            findings.say(f"events {sorted(set(letters))}, on {device}, loss {session.frame.loss}")
+            findings.require(device.startswith(setting.device.type), f"its device is said to be {device}")
             inside = session.run(replace(session.next_command(), recorded=True))
             findings.require(inside.error is None, f"inside: {inside.error}")
             try:
