@@ -5,13 +5,17 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from app_screen import Screen, running, screen
-from autograd_tui.core.command import parse
+from autograd_tui.core.command import Commands, parse
 from autograd_tui.core.history import History
+from autograd_tui.core.loss_surface import LossSurface
 from autograd_tui.engine import surface_slice
+from autograd_tui.engine.open_session import open_session
+from autograd_tui.engine.session import Session
 from autograd_tui.text.loss_map import GUTTER
 from autograd_tui.tui.app import AutogradApp
 from autograd_tui.tui.panels.surface import SurfacePanel
@@ -159,3 +163,18 @@ async def test_where_the_way_is_not_followed_no_point_of_it_is_called_the_presen
         await shown.settle()
         assert "@ then" in title(shown)
         assert "now" not in title(shown)
+
+
+async def test_the_loss_is_measured_when_the_session_is_on_the_screen(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown, surface = list[bool](), Session.surface
+
+    def measure(session: Session, **options: Any) -> LossSurface | None:
+        shown.append(app.main.trainer.drawn.is_set() and app.main.state.latest is not None)
+        return surface(session, **options)
+
+    monkeypatch.setattr(Session, "surface", measure)
+    monkeypatch.setattr("autograd_tui.tui.trainer_thread.DRAWN_SECONDS", 60.0)
+    app = AutogradApp(lambda _: open_session("linear"), Commands(), title="linear")
+    async with running(app, (120, 40)) as opened:
+        await opened.until(lambda: len(shown) > 0)
+    assert all(shown)

@@ -161,6 +161,8 @@ class AutogradApp(ReadableApp):
         if isinstance(renderable, LayoutUpdate) and driver is not None and hasattr(driver, "forget_cells"):
             driver.forget_cells()
         super()._display(screen, renderable)
+        if self._main is not None and self._main.state.latest is not None:
+            self._main.trainer.drawn.set()
 
     async def on_event(self, event: events.Event) -> None:
         """Count the keys and clicks that are taken; answer a key in its turn."""

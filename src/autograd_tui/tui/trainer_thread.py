@@ -20,6 +20,7 @@ from autograd_tui.tui.requests import Request, RequestQueue
 from autograd_tui.tui.session_runner import SessionRunner
 from autograd_tui.tui.trainer_status import Status, StatusPublisher, Update, problem_of
 
+DRAWN_SECONDS = 0.5  # for which what nobody has asked for waits at most, until the session is on the screen
 GRACE_SECONDS = 0.5  # that a running phase has to end in when the program does
 IMPORT_SECONDS = 5.0  # the same of an import, which does end
 LOAD_SECONDS = 1.0  # between two looks at how much is in use of the device
@@ -59,6 +60,7 @@ class TrainerThread(threading.Thread):
         self._measured = measured
         self._imports = False  # now
         self._all_imported = False
+        self.drawn = threading.Event()  # the session, once, on the screen
         self._modules = 0  # that were there when the session was opened
         self._can = can  # as long as there is no session
         self.requests = RequestQueue()
@@ -132,6 +134,7 @@ class TrainerThread(threading.Thread):
     def close(self) -> None:
         """End, after the phase that runs."""
         self.requests.close()
+        self.drawn.set()
 
     def ended(self) -> bool:
         """Return, after `close`, whether no phase runs any more; one that does has a moment to end."""
@@ -188,6 +191,9 @@ class TrainerThread(threading.Thread):
 
     def _measure_surface(self, session: InteractiveSession) -> None:
         """Measure the loss around where training stands, as long as nothing waits, and tell the screen."""
+        if len(self.requests):
+            return
+        self.drawn.wait(DRAWN_SECONDS)  # which needs the interpreter's lock as well
         if len(self.requests):
             return
         self.requests.forget_stop()
