@@ -23,10 +23,10 @@ FULL: Mapping[str, Measurement] = {
     "keys": lambda: keys.figures(25),
     "inside": lambda: traced_phase.figures(25),
     "size": lambda: size.figures(200_000, 1_000_000, 10_000),
-    "line": lambda: free_run.figures("linear", 7, 1.5),
-    "resnet18": lambda: free_run.figures("resnet18", 5, 2.0),
-    "start": lambda: start.figures(6),
-    "script": lambda: script.figures(9, 200, ("line", "digits")),
+    "line": lambda: free_run.figures("linear", 6, 1.2),
+    "resnet18": lambda: free_run.figures("resnet18", 4, 2.0),
+    "start": lambda: start.figures(5),
+    "script": lambda: script.figures(8, 200, ("line", "digits")),
 }
 QUICK: Mapping[str, Measurement] = {
     "stepping": lambda: stepping.figures(1),
