@@ -5,18 +5,22 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from app_screen import Screen, running
+from app_screen import Screen, running, screen
 from autograd_tui.core.command import Phase, parse
 from autograd_tui.engine.open_session import open_session
 from autograd_tui.engine.training.scenario import Parts, Scenario
+from autograd_tui.export.live_export import export_live
 from autograd_tui.tui import main_screen
 from autograd_tui.tui.app import AutogradApp
+from autograd_tui.tui.trace_screen import TraceScreen
 
 READING, WRITING = os.pipe()
 
@@ -55,15 +59,19 @@ def free() -> None:
     os.environ["HANGS"] = os.environ["HUNG"] = ""
 
 
-@asynccontextmanager
-async def hanging_screen(do: str = "", way: str = "", **options: Any) -> AsyncIterator[Screen]:
-    free()
-
+def hanging_scenario() -> Scenario:
     def build(options: object) -> Parts:
         x, y = torch.ones(2, 1), torch.ones(2, 3)
         return Parts(model=Hanging(1, 3), batch=lambda i: (x, y), loss=nn.functional.mse_loss)
 
-    app = AutogradApp(lambda name: open_session(Scenario("hanging", build), **options), parse(do), title="hanging")
+    return Scenario("hanging", build)
+
+
+@asynccontextmanager
+async def hanging_screen(do: str = "", way: str = "", **options: Any) -> AsyncIterator[Screen]:
+    free()
+
+    app = AutogradApp(lambda name: open_session(hanging_scenario(), **options), parse(do), title="hanging")
     async with running(app, (120, 40)) as shown:
         os.environ["HANGS"] = way
         try:
@@ -98,7 +106,10 @@ async def test_a_phase_that_hangs_is_interrupted_by_the_second_press_and_all_goe
 
 @pytest.mark.parametrize(
     ("way", "sentence"),
-    [("C", "what runs does not return to Python"), ("stubborn", "KeyboardInterrupt was raised, and what runs goes on")],
+    [
+        ("C", "what runs has not returned to Python"),
+        ("stubborn", "KeyboardInterrupt was raised, and what runs goes on"),
+    ],
 )
 async def test_where_that_does_not_reach_the_screen_says_so_and_offers_to_quit(
     way: str, sentence: str, monkeypatch: pytest.MonkeyPatch
@@ -184,3 +195,53 @@ async def test_where_the_way_home_hangs_too_it_can_be_left_and_training_stands_a
         free()
         await shown.press(*"g160", "enter")
         assert shown.session.frame.index == 160
+
+
+async def test_opening_another_scenario_that_hangs_can_be_left_and_the_run_goes_on(tmp_path: Path) -> None:
+    path = tmp_path / "hangs.py"
+    path.write_text("import os\nos.environ['HUNG'] = '1'\nwhile True:\n    pass\n")
+    async with screen(do="fb") as shown:
+        os.environ["HUNG"] = ""
+        await hang(shown, "colon", *f"model {path}", "enter")
+        await shown.pilot.press("ctrl+c", "ctrl+c")
+        await shown.settle()
+        assert shown.note.startswith("hangs.py was interrupted while it was read at hangs.py, line ")
+        await shown.press("s")
+        assert shown.session.commands() == "fbs"
+
+
+async def test_an_export_that_hangs_can_be_left_and_writes_nothing(tmp_path: Path) -> None:
+    async with hanging_screen("fbsz*3") as shown:
+        target = tmp_path / "run.csv"
+        shown.app.main.trainer.runner._exporter = export_hanging
+        await hang(shown, "colon", *f"export {target}", "enter")
+        await shown.pilot.press("ctrl+c", "ctrl+c")
+        await shown.settle()
+        assert shown.note.startswith("nothing is written: ")
+        assert list(tmp_path.iterdir()) == []
+        free()
+        await shown.press("f")
+        assert shown.session.commands() == "fbsz*3 f"
+
+
+def export_hanging(path: Path, session: Any, *arguments: Any, **options: Any) -> str:
+    """Export as the program does, with the scenario of the session, which hangs by then."""
+    os.environ["HANGS"] = "always"
+    with patch("autograd_tui.export.live_export.open_again", lambda config, name: open_session(hanging_scenario())):
+        return export_live(path, session, *arguments, **options)
+
+
+async def test_a_gradient_check_that_hangs_can_be_left() -> None:
+    async with hanging_screen("fb") as shown:
+        await shown.press("i")
+        await shown.press("p")
+        before = shown.session.frame
+        os.environ["HANGS"] = "once"
+        await hang(shown, "p")
+        await shown.pilot.press("ctrl+c", "ctrl+c")
+        await shown.settle()
+        assert isinstance(shown.app.screen, TraceScreen)
+        note = shown.app.screen.view.note
+        assert note is not None
+        assert "interrupted at test_interrupting.py, line " in note.text
+        assert shown.session.frame.same(before)

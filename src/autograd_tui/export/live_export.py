@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from autograd_tui.core.files import go_to, working_folder
+from autograd_tui.core.run_observer import Interrupted
 from autograd_tui.engine.open_session import open_again
 from autograd_tui.engine.session import Session
 from autograd_tui.engine.training.global_state import HostRng
@@ -33,6 +34,8 @@ def export_live(
 
     try:
         missing = export_file(target, config, session.log(), reopen, stopped=stopped)
+    except Interrupted as error:
+        raise Interrupted(f"nothing is written: beside this run, where it runs again for the file, {error}") from error
     finally:
         foreign.write()
         go_to(before)

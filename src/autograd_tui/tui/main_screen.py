@@ -555,7 +555,7 @@ class MainScreen(SessionScreen):
             state.script_interrupted = True
             self.lent.interrupt()
             ends = ", and ends it" if self.lent.ends_with_screen else ""
-            self.say(Note(f"the script was interrupted at its line; ctrl+c once more quits{ends}", "warn"))
+            self.say(Note(f"ctrl+c was given to the script; once more quits{ends}", "warn"))
         else:
             if not self.lent.ends_with_screen and not state.script_interrupted:
                 self.lent.interrupt()

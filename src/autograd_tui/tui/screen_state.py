@@ -373,12 +373,14 @@ def interrupt_note(reached: Interruption, *, is_late: bool, is_kept: bool) -> No
     """Return what is said while what runs is interrupted; `is_late`: it should have ended by now."""
     if not is_late:
         return Note(f"KeyboardInterrupt is raised in what runs; {QUITS_NEXT}", "warn")
-    end = f"{QUITS_NEXT}; the journal keeps the run" if is_kept else QUITS_NEXT
+    kept = "; the journal keeps the run" * is_kept
+    end, short_end = QUITS_NEXT + kept, "ctrl+c quits" + kept
     if reached == "raised":
-        return Note(f"KeyboardInterrupt was raised, and what runs goes on; {end}", "warn", f"it goes on; {end}")
+        return Note(f"KeyboardInterrupt was raised, and what runs goes on; {end}", "warn", f"it goes on; {short_end}")
     if reached == "sent":
-        return Note(f"what runs does not return to Python; {end}", "warn", f"it does not return; {end}")
-    return Note(f"what runs has not ended; {end}", "warn", f"it has not ended; {end}")
+        long, short = "what runs has not returned to Python", "it has not returned"
+        return Note(f"{long}; {end}", "warn", f"{short}; {short_end}")
+    return Note(f"what runs has not ended; {end}", "warn", f"it has not ended; {short_end}")
 
 
 def _gone_back_note(latest: Frame) -> Note:

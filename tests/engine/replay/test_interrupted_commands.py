@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import replace
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +18,9 @@ from autograd_tui.core.command import Phase, parse_one
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.run_observer import Interrupted
 from autograd_tui.engine.session import Session
+from autograd_tui.journal.reader import read_journal
+from autograd_tui.journal.verify import verify_journal
+from autograd_tui.journal.writer import JournalWriter
 from generated_networks import PLANS, Plan, as_scenario, plain
 from interrupter import Interrupter
 from plain_loop import Tensors, copied, differing
@@ -97,12 +101,15 @@ def check_gradient(session: Session, chance: random.Random) -> None:
 
 
 @pytest.mark.parametrize("act", [free_run, watched_free_run, rewind, look, trace, check_gradient])
-def test_whatever_is_interrupted_the_run_goes_on_as_the_plain_loop(act: Any) -> None:
+def test_whatever_is_interrupted_the_run_goes_on_as_the_plain_loop_and_its_journal_is_true(
+    act: Any, tmp_path: Path
+) -> None:
     chance, interrupter, count = random.Random(act.__name__), Interrupter(), 0
     layers = ["batch norm", "linear", "dropout"]
     options = {"loss": "mse", "dicts": False, "fresh": True, "groups": False, "decay": True, "seed": 3}
     plan = Plan(layers, False, False, False, torch.float32, optimizer="adam,lr=0.05", **options)  # type: ignore[arg-type]
     session, expected = open_plan(plan), plain_tensors(plan, 200)
+    session.observer = JournalWriter(tmp_path / "journal", session.about, private=True)
     list(session.run_all("fbsz*20"))
     session._timeline.frames.truncate_after(1)  # so that looking at one runs it again
     while session.frame.steps < 100 and count < 12:
@@ -124,4 +131,7 @@ def test_whatever_is_interrupted_the_run_goes_on_as_the_plain_loop(act: Any) -> 
         assert differing(tensors(session), expected[session.frame.steps - 1]) == []
         session.run("z")
     assert count > 2
-    assert session.take_divergence() is None
+    session.close(in_order=True)
+    checks = list(verify_journal(open_plan(plan), read_journal(tmp_path / "journal")))
+    assert checks
+    assert all(each.matches for each in checks)
