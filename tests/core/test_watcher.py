@@ -287,7 +287,7 @@ def test_the_share_of_zeros_is_that_of_each_call_of_a_module() -> None:
     assert [name for name, _ in session.frame.zero_shares] == ["relu", "second", "relu"]
     assert 0 < first < 0.95
     assert (second, third) == (0.0, 1.0)
-    assert where(session) == "frame 1: dead relu 1 > 0.95; dead second 0 < 0.5"
+    assert where(session) == "frame 1: dead relu: 1 > 0.95; dead second: 0 < 0.5"
     assert not any(module._forward_hooks for module in session._trainer.state.model.modules())
 
 
@@ -299,7 +299,7 @@ def test_a_recorded_forward_is_watched_too_and_shows_no_more_operations() -> Non
         assert frame.trace is not None
         operations.append([op.name for op in frame.trace.ops])
     assert operations[0] == operations[1]
-    assert where(session) == "frame 1: dead relu 1 > 0.95"
+    assert where(session) == "frame 1: dead relu: 1 > 0.95"
 
 
 def test_a_gradient_of_zeros_is_found_among_all() -> None:

@@ -72,7 +72,7 @@ def _new_values(watchpoint: Watchpoint, frame: Frame) -> Iterator[tuple[str, flo
             yield from ((name, value) for name, value in frame.metrics if name == watchpoint.name)
         if watched.kind == "activations":
             modules = [name for name, _ in frame.zero_shares]
-            yield from ((f"dead {modules[at]}", frame.zero_shares[at][1]) for at in _fitting(watchpoint, modules))
+            yield from ((f"dead {modules[at]}:", frame.zero_shares[at][1]) for at in watched_calls(watchpoint, modules))
     if frame.phase is Phase.BACKWARD:
         if watched.kind == GRAD_NORM and (norm := frame.grads.norm()) is not None:
             yield GRAD_NORM, norm
@@ -89,7 +89,7 @@ def _new_values(watchpoint: Watchpoint, frame: Frame) -> Iterator[tuple[str, flo
             yield from _updates(watched, frame)
 
 
-def _fitting(watchpoint: Watchpoint, modules: Sequence[str]) -> list[int]:
+def watched_calls(watchpoint: Watchpoint, modules: Sequence[str]) -> list[int]:
     """Return the indices of the calls that are of a module named by a watchpoint; a module may be called often."""
     fitting = {modules[index] for index in matching(watchpoint.name, modules)}
     return [index for index, name in enumerate(modules) if name in fitting]

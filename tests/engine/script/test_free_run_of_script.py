@@ -69,7 +69,26 @@ for i in range(14):
     optimizerG.step()
 """
 
-SCRIPTS = {"accumulation": ACCUMULATION, "two optimizers": TWO_OPTIMIZERS}
+RECTIFIED = """
+import copy, torch
+from torch import nn
+model = nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 1))
+optimizer = torch.optim.SGD(model.parameters(), lr=0.02)
+for i in range(12):
+    x = torch.randn(6, 3)
+    if i in (5, 8):
+        with torch.no_grad():
+            model[0].bias.fill_(-9.0 if i == 8 else 1.0)
+    loss = model(x).pow(2).mean()
+    loss.backward()
+    optimizer.step()
+    optimizer.zero_grad()
+    with torch.no_grad():
+        model(-9 * x)
+assert not copy.deepcopy(model)[1]._forward_hooks
+"""
+
+SCRIPTS = {"accumulation": ACCUMULATION, "two optimizers": TWO_OPTIMIZERS, "rectified": RECTIFIED}
 CONDITIONS = {
     "accumulation": (
         "loss > 0.21",
@@ -83,6 +102,18 @@ CONDITIONS = {
         "still 2",
         "0.bias still 3",
         "loss rises 2",
+        "*.grad > 40",
+        "2.*.update > 0.1",
+        "update > 0.05",
+        "*.bias still 2",
+    ),
+    "rectified": (
+        "dead 1 > 0.9",
+        "dead * > 0.8",
+        "dead 1 < 0.3",
+        "zero",
+        "0.weight.grad zero",
+        "*.bias.grad < 1e-9",
     ),
     "two optimizers": (
         "nonfinite",
@@ -203,7 +234,20 @@ def test_a_watched_run_makes_frames_only_where_something_may_hold(
         return make_frame(phases, name)
 
     monkeypatch.setattr(Phases, "make_frame", counted)
-    armed = tuple(map(parse_watchpoint, ("nonfinite", "grad_norm > 1000", "param_norm < 0.1", "0.weight.grad < 1e-3")))
+    armed = tuple(
+        map(
+            parse_watchpoint,
+            (
+                "nonfinite",
+                "grad_norm > 1000",
+                "param_norm < 0.1",
+                "0.weight.grad < 1e-3",
+                "*.grad > 1000",
+                "dead * > 0.9",
+                "zero",
+            ),
+        )
+    )
     led(ACCUMULATION, tmp_path, lambda stop, frame: GoOn(frame.index, Goal(), 60.0, armed))
     assert {iteration for iteration, _ in made} == {0, 1}
 

@@ -337,10 +337,15 @@ class Agent:
             with without_interrupts():
                 self._connection.send(message)
         except OSError:
-            self.is_over = True
-            self.on_over()
+            self._leave()
             return False
         return True
+
+    def _leave(self) -> None:
+        """Take note that the screen is gone, or wants nothing any more."""
+        self.is_over = True
+        self.phases.watch_activations(())
+        self.on_over()
 
     def _is_read(self, seconds: float = 0.0) -> bool:
         """Return whether the screen reads what is sent, waiting so long for that.
@@ -360,8 +365,7 @@ class Agent:
             except (EOFError, OSError):
                 if self._snapshots.is_copy:
                     os._exit(1)  # nobody wants it any more
-                self.is_over = True
-                self.on_over()
+                self._leave()
                 return
             match message:
                 case GoOn(stop=stop) if stop == index:
@@ -373,8 +377,7 @@ class Agent:
                     except RunsOn:  # in a copy
                         return
                 case Detach():
-                    self.is_over = True
-                    self.on_over()
+                    self._leave()
                     return
                 case _:
                     pass  # it answers a stop that is over
@@ -383,6 +386,7 @@ class Agent:
         if order.watchpoints != self._watcher.armed:
             self._watcher.disarm()
             self._watcher.armed = order.watchpoints
+            self.phases.watch_activations([each.name for each in order.watchpoints if each.kind == "dead"])
         self._free_run = None
         if order.muted:
             self._snapshots.mute()
@@ -425,6 +429,8 @@ class Agent:
                 return None
             case "inspect", (name,):
                 return stop_requests.inspected(self.phases, self._held, name)
+            case "modules", ():
+                return tuple(self.phases.registry.modules())
             case "check_gradient", (order,):
                 return self._check_gradient(order)
             case "latest_forward", ():

@@ -131,7 +131,7 @@ class Ask:
     """Ask something of the held script; it answers with an Answer, and stays held."""
 
     stop: int
-    what: Literal["set", "inspect", "check_gradient", "surface", "latest_forward", "repro"]
+    what: Literal["set", "inspect", "modules", "check_gradient", "surface", "latest_forward", "repro"]
     arguments: tuple[Any, ...] = ()
 
 

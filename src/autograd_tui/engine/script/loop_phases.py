@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Protocol
@@ -14,6 +14,8 @@ from torch import Tensor, nn
 
 from autograd_tui.core.command import Command
 from autograd_tui.core.frame import Frame
+from autograd_tui.core.watchpoint import matching
+from autograd_tui.engine.script.activation_counts import ActivationCounts
 from autograd_tui.engine.script.call_site import position
 from autograd_tui.engine.script.event_counts import EventCounts
 from autograd_tui.engine.script.module_calls import ModuleCalls
@@ -71,6 +73,7 @@ class Phases:
         self.registry = Registry()
         self.counts = EventCounts(lambda: self.registry.has_optimizer)  # the same however the script is run
         self.calls = ModuleCalls()
+        self.activations: ActivationCounts | None = None  # while a watchpoint asks for them
         self.inside: list[tuple[str, Any, FrameType]] = []  # the calls that are not over, outermost first
         self.passed: PassedEvents | None = None  # of a free run, while no frames are wanted
         self._frames_wanted = False
@@ -123,6 +126,26 @@ class Phases:
                 self.calls.remove()
                 if self.recorder is not None:
                     self.recorder.disarm()
+
+    def watch_activations(self, names: Sequence[str]) -> None:
+        """Count the zeros in what the modules of these names, or patterns, give from now on; without any, end that."""
+        if self.activations is not None:
+            self.activations.remove()
+            self.activations, self.calls.more_hooks = None, frozenset()
+        if names:
+            modules = self.registry.modules()
+            known = list(modules)
+            picked = [known[index] for name in names for index in matching(name, known)]
+            self.activations = ActivationCounts({name: modules[name] for name in picked})
+            self.calls.more_hooks = frozenset({self.activations.hook_id})
+
+    def take_zero_shares(self) -> tuple[tuple[str, float], ...]:
+        """Return the share of zeros in each watched call since the last time, with the module's name."""
+        if self.activations is None:
+            return ()
+        shares = self.activations.shares()
+        self.activations.calls.clear()
+        return shares
 
     def make_frame(self, name: str) -> Frame:
         """Return the frame behind the event that was counted last; `name` is that of its command, "" for frame 0."""

@@ -46,6 +46,7 @@ class ModuleCalls:
         self._depth = 0
         self.recorder: ScriptRecorder | None = None  # that hears of each call too
         self._handles: list[RemovableHandle] = []
+        self.more_hooks: frozenset[int] = frozenset()  # ids of other global hooks of ours
 
     def install(self) -> None:
         """Add the hooks."""
@@ -57,11 +58,12 @@ class ModuleCalls:
 
     @property
     def is_installed(self) -> bool:
-        return bool(self._handles)
+        """Whether there are global hooks of ours."""
+        return bool(self._handles or self.more_hooks)
 
     def has_others(self) -> bool:
         """Return whether there are global hooks besides these."""
-        ours = {handle.id for handle in self._handles}
+        ours = {*self.more_hooks, *(handle.id for handle in self._handles)}
         module = nn.modules.module
         backward = module._global_backward_pre_hooks or module._global_backward_hooks
         forward = {*module._global_forward_pre_hooks, *module._global_forward_hooks}

@@ -69,6 +69,16 @@ class Registry:
         alive = (each() for each in self._optimizers.values())
         return [each for each in alive if each is not None and "param_groups" in vars(each)]
 
+    def modules(self) -> dict[str, nn.Module]:
+        """Return all modules of the models, by the names that the names of their parameters begin with."""
+        return {
+            f"{model.prefix}{name}".rstrip("."): each
+            for model in self.models
+            if model.module is not None
+            for name, each in model.module.named_modules()
+            if name or model.prefix
+        }
+
     @property
     def groups(self) -> list[dict[str, Any]]:
         """The parameter groups of all optimizers, in order."""

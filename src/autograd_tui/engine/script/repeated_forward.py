@@ -79,6 +79,7 @@ def _forked(agent: Agent, make: Callable[[Answers], CopyListener]) -> ForkedCopy
         if phases.recorder is not None:
             phases.recorder.disarm()
         phases.frames = False
+        phases.watch_activations(())
         listener = make(forked)
         phases.agent = listener
         listener.begin()

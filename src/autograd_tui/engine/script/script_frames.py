@@ -306,6 +306,7 @@ class ScriptFrames:
             "inputs": row("inputs"),
             "targets": row("targets"),
             "top": as_top(read["top"]),
+            "zero_shares": self._phases.take_zero_shares(),
             "graph": "alive" if event.loss is not None and event.loss.requires_grad else "none",
             "buffers_before": last.buffers if last.index == self._phases.counts.index - 1 else None,
             "loss_params": frame.params,

@@ -27,7 +27,7 @@ from autograd_tui.core.session_protocol import SessionInfo, StoredFramesSession
 from autograd_tui.core.tensor_stats import Inspection
 from autograd_tui.core.trace import Trace
 from autograd_tui.core.watcher import Watcher
-from autograd_tui.core.watchpoint import FiredWatchpoint, Watchpoint
+from autograd_tui.core.watchpoint import FiredWatchpoint, Watchpoint, parse_watchpoint
 from autograd_tui.engine.script.agent_client import AgentClient
 from autograd_tui.engine.script.agent_messages import GoOn
 from autograd_tui.engine.script.script_measurements import ForwardFinder, ScriptGradChecker, ScriptSurface
@@ -245,7 +245,10 @@ class ScriptSession(StoredFramesSession):
         return self._timeline.take_divergence()
 
     def arm(self, watchpoint: Watchpoint | str) -> None:
-        self._watcher.arm(watchpoint, self.frame)
+        if isinstance(watchpoint, str):
+            watchpoint = parse_watchpoint(watchpoint)
+        modules = self._client.ask("modules") if watchpoint.kind == "dead" else ()
+        self._watcher.arm(watchpoint, self.frame, modules=modules)
 
     def disarm(self) -> None:
         self._watcher.disarm()

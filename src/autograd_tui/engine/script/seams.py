@@ -97,6 +97,7 @@ class Seams:
         """Look at nothing any more: every wrapper only calls what it wraps. The hooks on modules go."""
         self._is_on, self._passes = False, True
         self._phases.calls.remove()
+        self._phases.watch_activations(())
         if self._phases.recorder is not None:
             self._phases.recorder.disarm()
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from autograd_tui.core.norm_bounds import FINITE, NOT_ZERO, Range, is_safe, is_too_small, safe_range
-from autograd_tui.core.watcher import Watcher
+from autograd_tui.core.watcher import Watcher, watched_calls
 from autograd_tui.core.watchpoint import GRAD_NORM, LOSS, PARAM_NORM, Watchpoint, watched_values
 
 if TYPE_CHECKING:
@@ -40,7 +40,8 @@ class WatchFilter:
         self._named_params: list[tuple[tuple[int, ...], Range]] = []
         self._grad_norms = self._param_norms = FINITE  # where the norms over all lie
         self._looks_at_grads = self._looks_at_params = self._nonfinite
-        self._needs_all = any(each.kind in ("still", "dead") for each in armed)  # whether each event needs a frame
+        self._of_activations = [each for each in armed if each.kind == "dead"]
+        self._needs_all = any(each.kind == "still" for each in armed)  # whether each event needs a frame
         self._params: list[weakref.ref[Tensor]] | None = None  # None: to be found anew
         self._names: tuple[str, ...] = ()
         self._are_numbers = False  # whether each parameter has one value, on the host
@@ -59,7 +60,8 @@ class WatchFilter:
             return True
         try:
             if name == "forward":
-                return loss is not None and self._may_hold_of_loss(loss, phases.counts.iteration)
+                holds = loss is not None and self._may_hold_of_loss(loss, phases.counts.iteration)
+                return holds or (bool(self._of_activations) and self._holds_of_activations(phases))
             if name == "backward":
                 return self._looks_at_grads and self._may_hold_of_grads(phases)
             return name == "step" and self._looks_at_params and self._may_hold_of_params(phases)
@@ -87,6 +89,16 @@ class WatchFilter:
         if self._of_loss and any(each.holds_for(loss) for each in self._of_loss):
             return True
         return bool(self._rises) and any(self._has_risen(each, loss, iteration) for each in self._rises)
+
+    def _holds_of_activations(self, phases: Phases) -> bool:
+        """Return whether a condition holds for what a module gave; where none does, those calls are done with."""
+        shares = phases.activations.shares() if phases.activations is not None else ()
+        names = [name for name, _ in shares]
+        for each in self._of_activations:
+            if any(each.holds_for(shares[index][1]) for index in watched_calls(each, names)):
+                return True
+        phases.take_zero_shares()
+        return False
 
     def _has_risen(self, watchpoint: Watchpoint, loss: float, iteration: int) -> bool:
         """Count the loss of an iteration's first forward; where that is enough, the watcher counts it instead."""

@@ -163,11 +163,23 @@ class _CountingHook:
         self._counts, self._name = counts, name
 
     def __call__(self, module: nn.Module, inputs: Any, output: Any) -> None:
-        tensor = output[0] if isinstance(output, (tuple, list)) and output else output
-        if isinstance(tensor, Tensor) and tensor.layout is torch.strided and not tensor.is_nested and tensor.numel():
-            with torch._C.DisableTorchFunction(), torch.no_grad():
-                size = tensor.numel()
-                self._counts.append((self._name, size - tensor.detach().count_nonzero(), size))
+        with torch._C.DisableTorchFunction():  # so that no recorder sees it
+            counted = count_zeros(output)
+        if counted is not None:
+            self._counts.append((self._name, *counted))
+
+
+def count_zeros(output: Any) -> tuple[Tensor, int] | None:
+    """Return how many values of what a module gave are 0, (), and how many there are; None where it gave no values.
+
+    Of several tensors the first one counts.
+    """
+    tensor = output[0] if isinstance(output, (tuple, list)) and output else output
+    if not isinstance(tensor, Tensor) or tensor.layout is not torch.strided or tensor.is_nested or not tensor.numel():
+        return None
+    with torch.no_grad():
+        size = tensor.numel()
+        return size - tensor.detach().count_nonzero(), size
 
 
 def is_no_nan(value: float) -> bool:
