@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 from collections.abc import Callable
 from time import perf_counter, process_time
 
@@ -22,6 +23,7 @@ def measure(optimizer: str, iterations: int, clock: Callable[[], float]) -> list
     """Return recorded over plain of each phase; the losses are held equal all the while."""
     phases, session = plain_phases(optimizer), open_session("resnet18", optimizer=optimizer, lr=1e-2)
     ratios: dict[str, list[float]] = {letter: [] for letter in phases}
+    gc.freeze()  # as the screen does where a session is open
     for turn in range(iterations + WARM_UP):
         for letter, plain in phases.items():
             started = clock()

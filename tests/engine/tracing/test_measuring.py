@@ -1,0 +1,106 @@
+"""What a recorded phase measures, and what it does to the process meanwhile."""
+
+from __future__ import annotations
+
+import gc
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from autograd_tui import Options, Parts, Session, open_session
+from autograd_tui.core.trace import Trace
+from autograd_tui.engine.tracing.autograd_graph import AutogradGraph
+from autograd_tui.engine.tracing.measurement_batch import MeasurementBatch
+from autograd_tui.engine.training.scenario import Scenario
+from session_internals import state_of
+
+
+class Network(nn.Module):
+    """Nodes of one type that keep more or fewer tensors, and permuted tensors of more values than are copied whole."""
+
+    def __init__(self, look: Callable[[], None]) -> None:
+        super().__init__()
+        self.look = look
+        self.first, self.norm = nn.Conv2d(3, 8, 3, bias=False), nn.BatchNorm2d(8)
+        self.second, self.last = nn.Conv2d(8, 8, 3, bias=True), nn.Linear(8, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.look()
+        h = self.second(self.norm(self.first(x)).relu())
+        return self.last(h.permute(0, 2, 3, 1).exp().mean((1, 2)))
+
+
+def opened(look: Callable[[], None] = lambda: None) -> Session:
+    def build(options: Options) -> Parts:
+        x, y = torch.rand(4, 3, 12, 12), torch.rand(4, 2)
+        return Parts(model=Network(look), batch=lambda _: (x, y), loss=nn.functional.mse_loss, optimizer="sgd,lr=0")
+
+    return open_session(Scenario("network", build))
+
+
+def forward(session: Session) -> Trace:
+    trace = session.run("i:f").trace
+    assert trace is not None
+    return trace
+
+
+def test_every_forward_knows_all_tensors_that_its_nodes_keep() -> None:
+    session = opened()
+    for _ in range(3):
+        trace = forward(session)
+        nodes = AutogradGraph(state_of(session).loss).nodes
+        for node, told in zip(nodes, trace.nodes, strict=True):
+            kept = [
+                name for name in dir(node) if name.startswith("_saved_") and isinstance(getattr(node, name), Tensor)
+            ]
+            assert [value.role for value in told.saved or ()] == [name.removeprefix("_saved_") for name in kept]
+        session.run("b")
+
+
+def test_forwards_that_compute_the_same_are_measured_alike() -> None:
+    session = opened()
+    traces = []
+    for _ in range(2):
+        traces.append(forward(session))
+        for letter in "bsz":
+            session.run(letter)
+    first, second = ([[each.stats for each in op.output] for op in trace.ops if op.name != "add_"] for trace in traces)
+    assert first == second
+
+
+@pytest.mark.parametrize("bad", [0.0, math.nan, -math.inf])
+@pytest.mark.parametrize("layout", ["permuted", "apart", "channels last"])
+def test_the_bounds_of_a_large_tensor_are_found_in_whatever_order_it_lies(bad: float, layout: str) -> None:
+    tensor = torch.randn(4, 20, 6, 10)
+    tensor[1, 2, 3, 4] += bad
+    arranged = {
+        "permuted": tensor.permute(3, 1, 0, 2),
+        "apart": tensor[:, ::2],
+        "channels last": tensor.to(memory_format=torch.channels_last),
+    }[layout]
+    measurements = MeasurementBatch()
+    number = measurements.measure(arranged)
+    measurements.read()
+    row = measurements.table[number]
+    wanted = torch.tensor([arranged.min().item(), arranged.max().item()])
+    assert torch.tensor([row.min, row.max]).equal(wanted) or (math.isnan(bad) and math.isnan(row.min or 0.0))
+    assert row.nonfinite == int((~arranged.isfinite()).sum())
+
+
+def test_the_collector_rests_while_a_phase_is_recorded_and_not_afterwards() -> None:
+    seen: list[bool] = []
+
+    def look() -> None:
+        seen.append(gc.isenabled())
+        if len(seen) == 3:
+            raise ValueError
+
+    session = opened(look)
+    for command in ("f", "b", "s", "z", "i:f", "i:b", "s", "z", "i:f"):
+        frame = session.run(command)
+        assert gc.isenabled()
+    assert frame.error is not None
+    assert seen == [True, False]  # what the forward that raised had appended is undone
