@@ -7,8 +7,6 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import BinaryIO
 
-import torch
-
 from autograd_tui.core.capabilities import LIVE
 from autograd_tui.core.command import Command, parse, parse_one
 from autograd_tui.core.command_log import CommandLog
@@ -43,7 +41,7 @@ from autograd_tui.engine.training.interruption import interrupt
 from autograd_tui.engine.training.param_groups import group_specs
 from autograd_tui.engine.training.tensor_file import save
 from autograd_tui.engine.training.trainer import Trainer
-from autograd_tui.engine.training.user_code import let_go_of_tensors
+from autograd_tui.engine.training.user_code import is_out_of_memory, let_go_of_tensors
 
 
 class Session:
@@ -225,7 +223,9 @@ class Session:
         try:
             yield
             return
-        except torch.OutOfMemoryError as error:
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
             let_go_of_tensors(error)
         self._trainer.release_memory()
         self._replayer.return_to(here, self._timeline.checker())

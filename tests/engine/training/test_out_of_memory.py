@@ -112,8 +112,13 @@ def test_the_screen_says_what_to_do_in_one_sentence() -> None:
     assert others == ["Parameters, gradients, buffers and random numbers are as before it.", told]
 
 
+@pytest.mark.parametrize(
+    "error",
+    [torch.OutOfMemoryError("CUDA out of memory."), RuntimeError("MPS backend out of memory (MPS allocated: 9 GB)")],
+    ids=["CUDA", "MPS"],
+)
 def test_where_there_is_no_memory_to_measure_the_step_stands_and_the_host_measures(
-    monkeypatch: pytest.MonkeyPatch,
+    error: RuntimeError, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     session, _ = _opened()
     wanted, _ = _opened()
@@ -124,7 +129,7 @@ def test_where_there_is_no_memory_to_measure_the_step_stands_and_the_host_measur
         nonlocal calls
         calls += 1
         if calls == 2:
-            raise torch.OutOfMemoryError("CUDA out of memory.")
+            raise error
         return launch(*args, **kwargs)
 
     monkeypatch.setattr(stats_reader, "launch_large", failing)

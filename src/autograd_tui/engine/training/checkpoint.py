@@ -19,6 +19,7 @@ from autograd_tui.engine.training.python_state import PythonState
 from autograd_tui.engine.training.state import TrainingState
 from autograd_tui.engine.training.tensor_copies import CPU, CopyBatch, TensorCopier
 from autograd_tui.engine.training.tensor_properties import in_memory, is_writable, shape_of
+from autograd_tui.engine.training.user_code import is_out_of_memory
 
 BARE_CHECKPOINT = 16 << 10  # bytes of a checkpoint without tensors, about: random states, options, its frame
 
@@ -109,8 +110,10 @@ def take_checkpoint(
     if on_device:
         try:
             return _copied(state, frame, TensorCopier(tensors, on_device=True))
-        except torch.OutOfMemoryError:
-            accelerator.empty_cache()
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+        accelerator.empty_cache()
     checkpoint = _copied(state, frame, TensorCopier(tensors, pinned=accelerator.can_pin))
     accelerator.synchronize()  # once for all copies: whoever reads them on the host need not know of it
     return checkpoint

@@ -16,7 +16,7 @@ from autograd_tui.engine.training.interruption import Interrupt, interruptible
 from autograd_tui.engine.training.predict import Losses, draw_batch, one_number, predict, to_device
 from autograd_tui.engine.training.state import TrainingState, check_memory
 from autograd_tui.engine.training.tensor_properties import shape_of
-from autograd_tui.engine.training.user_code import ForkGuard, in_call, is_user_error
+from autograd_tui.engine.training.user_code import ForkGuard, in_call, is_out_of_memory, is_user_error
 
 Result = TypeVar("Result")
 ForwardResult = dict[str, Any]  # what `TrainingState.end_forward` takes
@@ -242,7 +242,9 @@ def _begin(copy: Callable[[], Callable[[], None]]) -> Callable[[], None]:
     """Copy what a phase may change, and return what puts it back; where that has no memory, the phase has none."""
     try:
         return copy()
-    except torch.OutOfMemoryError as error:
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
         raise UserCodeError(error) from error
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from array import array
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import accumulate, groupby
 from operator import attrgetter
@@ -24,6 +25,7 @@ from autograd_tui.core.tensor_stats import (
     StatsTable,
 )
 from autograd_tui.engine.training.tensor_properties import TensorKind, as_real_floats, kind_key, stored_values
+from autograd_tui.engine.training.user_code import is_out_of_memory
 
 Doubles = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
@@ -66,9 +68,11 @@ class StatsReader:
         tensors = [list(group.tensors.values()) for group in groups.values()]
         try:
             return _measured(plans, tensors)
-        except torch.OutOfMemoryError:
-            pass  # nothing of the attempt is kept
-        torch.accelerator.empty_cache()
+        except RuntimeError as error:  # of which nothing is kept
+            if not is_out_of_memory(error):
+                raise
+        with suppress(NotImplementedError, RuntimeError):  # a device that has no cache to empty
+            torch.accelerator.empty_cache()
         # The host has room where the device has none left; the last digits of a norm may be others there.
         return _measured(plans, [[each.detach().cpu() for each in group] for group in tensors])
 

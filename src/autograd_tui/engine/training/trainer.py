@@ -33,7 +33,7 @@ from autograd_tui.engine.training.loop import PhaseWatch, Tracer, TrainingLoop
 from autograd_tui.engine.training.phase_tests import ZeroShares
 from autograd_tui.engine.training.state import TrainingState
 from autograd_tui.engine.training.stray_leaves import find_strays
-from autograd_tui.engine.training.user_code import is_user_error, let_go_of_tensors, torch_error
+from autograd_tui.engine.training.user_code import is_out_of_memory, is_user_error, let_go_of_tensors, torch_error
 
 MAX_WAY_POINTS, FIRST_WAY_POINTS = 64, 16  # of iterations without frames, and of the first of them, which are all kept
 WATCHED_FORWARDS = 3  # at the beginning: whether they move parameters themselves
@@ -220,7 +220,9 @@ class Trainer:
         """Return what was recorded; None where there is no memory left to measure it."""
         try:
             return self.tracer.take(self.frame)
-        except torch.OutOfMemoryError as error:
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
             let_go_of_tensors(error)
         self.tracer.forget()
         self.release_memory()

@@ -78,6 +78,11 @@ def in_words(error: BaseException) -> str:
     return f"{plain.type}: {plain.message}{source}" if plain.message else f"{plain.type}{source}"
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether an error says that there was no memory left, in whichever of PyTorch's ways."""
+    return isinstance(error, torch.OutOfMemoryError) or torch_error(error).is_out_of_memory
+
+
 def let_go_of_tensors(error: BaseException) -> None:
     """Clear the local variables of all functions that an error has left: what they had computed takes memory."""
     waiting, seen = [error], set[int]()
