@@ -24,6 +24,7 @@ CHEAP = (
     "free_and_watched",
     "other_thread",
     "out_of_memory",
+    "hung_phase",
     "gradient_check",
     "autocast",
     "batches",
