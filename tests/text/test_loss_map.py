@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autograd_tui.core.loss_surface import COLUMNS, ROWS, LossSurface, Quadratic
+from autograd_tui.text import loss_map
 from autograd_tui.text.level_grid import CHARACTERS
 from autograd_tui.text.loss_map import GUTTER, map_lines, nearest_point
 from autograd_tui.text.styled_text import length, plain
@@ -95,6 +96,12 @@ def test_every_row_is_as_wide_as_the_panel_and_no_two_numbers_touch(
     lines = map_lines(surface(), WIDTH, HEIGHT, way=list(enumerate(points, 1)), colors=colors)
     assert [length(line) for line in lines] == [WIDTH] * HEIGHT
     assert not any(re.search(r"\d\d", plain(line)[GUTTER:]) for line in lines[:-1])
+
+
+@given(st.lists(st.tuples(st.floats(-1, 5), st.floats(-2, 4)), min_size=1, max_size=12))
+def test_many_points_are_drawn_where_few_are(points: list[tuple[float, float]]) -> None:
+    few = {cell for point in points if (cell := loss_map._cell(surface(), point, 40, 12)) is not None}
+    assert set(loss_map._cells(surface(), points * loss_map.MANY_POINTS, 40, 12)) == few
 
 
 @pytest.mark.parametrize("size", [(18, 10), (50, 4), (0, 0)])

@@ -16,6 +16,7 @@ GUTTER = 7  # columns for the labels of the y axis, and the axis
 MIN_COLUMNS, MIN_ROWS = 12, 4  # of a map
 ROUNDING = 1e-3  # of a cell: what float32 leaves between a point and the edge that it lies on
 CELL_HEIGHT = 2  # of a terminal's cell, in widths of it
+MANY_POINTS = 64  # from which on their cells are found together
 NONE, TO_COME = -1, -2  # in place of a level: where the loss is none, and where it is not measured yet
 NO_LOSS = "!"  # NaN, infinity, or what raised
 NOW, LOWEST, PASSED, AHEAD, LEFT = "@", "X", "•", "o", "·"
@@ -48,13 +49,13 @@ def map_lines(
         marks.add(points, LEFT)
         marks.label(label, points)
     marks.add(ahead, AHEAD)
-    marks.add((point for _, point in way), PASSED)
+    marks.add([point for _, point in way], PASSED)
     first = dict(reversed([(iteration, point) for iteration, point in way if iteration < 10]))
     for iteration in sorted(first):
         marks.number(iteration, first[iteration])
     if lowest := surface.lowest:
         marks.add([lowest], LOWEST)
-    marks.add((point for _, point in way[-1:]), NOW)
+    marks.add([point for _, point in way[-1:]], NOW)
     lines = []
     for row, (cells, dim) in enumerate(zip(marks.cells, marks.dim, strict=True)):
         spans = _row(surface, columns, rows, row, tuple(cells.items()), frozenset(dim), colors=colors)
@@ -70,10 +71,9 @@ class _Marks:
         self.cells: list[dict[int, str]] = [{} for _ in range(rows)]
         self.dim: list[set[int]] = [set() for _ in range(rows)]  # columns of what belongs to runs that were left
 
-    def add(self, points: Iterable[Point], mark: str) -> None:
-        for point in points:
-            if (cell := self._cell(point)) is not None:
-                self._put(*cell, mark)
+    def add(self, points: Sequence[Point], mark: str) -> None:
+        for row, column in _cells(self._surface, points, self._columns, self._rows):
+            self._put(row, column, mark)
 
     def number(self, iteration: int, point: Point) -> None:
         """Write an iteration's number, unless it would stand beside another: 1 and 2 read as 12."""
@@ -116,6 +116,24 @@ def _cell(surface: LossSurface, point: Point, columns: int, rows: int) -> tuple[
     down = (surface.y[1] - y) / (surface.y[1] - surface.y[0])
     row, column = int(down * rows + ROUNDING), int(across * columns + ROUNDING)
     return min(row, rows - 1), min(column, columns - 1)
+
+
+def _cells(surface: LossSurface, points: Sequence[Point], columns: int, rows: int) -> list[tuple[int, int]]:
+    """Return the rows and columns of the points that are on the map, as `_cell` does, each once.
+
+    A long run has thousands of points, in a few cells.
+    """
+    if len(points) < MANY_POINTS:
+        return [cell for point in points if (cell := _cell(surface, point, columns, rows)) is not None]
+    import numpy as np
+
+    x, y = np.array(points).T
+    inside = (surface.x[0] <= x) & (x <= surface.x[1]) & (surface.y[0] <= y) & (y <= surface.y[1])
+    across = (x[inside] - surface.x[0]) / (surface.x[1] - surface.x[0])
+    down = (surface.y[1] - y[inside]) / (surface.y[1] - surface.y[0])
+    row = np.minimum((down * rows + ROUNDING).astype(int), rows - 1)
+    column = np.minimum((across * columns + ROUNDING).astype(int), columns - 1)
+    return [divmod(int(each), columns) for each in np.unique(row * columns + column)]
 
 
 def nearest_point(

@@ -63,14 +63,14 @@ class SurfacePanel(Panel):
         signs = f"  {NOW} {'now' if surface.is_followed else 'then'}  {LOWEST} low"
         titles = [f"{title}{signs}est{later}", title + signs, title.replace(" over", " ") + signs]
         self.retitle(next((each for each in titles if len(each) < width), title))
-        way = [(iteration + 1, point) for iteration, point in zip(path.iterations, path.points(), strict=True)]
+        points, first = path.points(), [iteration + 1 for iteration in path.iterations]
         hides = self.view.hidden is not None
         return map_lines(
             surface,
             width,
             height,
-            way=way[:count],
-            ahead=[] if hides else [point for _, point in way[count:]],
+            way=list(zip(first[:count], points, strict=False)),
+            ahead=[] if hides else points[count:],
             branches=list(self._branches()) if surface.frame is None else (),
             colors=self.has_ramp,
         )
