@@ -245,3 +245,15 @@ async def test_a_gradient_check_that_hangs_can_be_left() -> None:
         assert note is not None
         assert "interrupted at test_interrupting.py, line " in note.text
         assert shown.session.frame.same(before)
+
+
+async def test_a_surface_whose_forward_hangs_can_be_left() -> None:
+    async with hanging_screen("fbs") as shown:
+        await shown.press("colon", *"surface bias[0] bias[1]")
+        os.environ["HANGS"] = "once"
+        await hang(shown, "enter")
+        await shown.pilot.press("ctrl+c", "ctrl+c")
+        await shown.settle()
+        assert "surface" in shown.note
+        await shown.press("z")
+        assert shown.session.commands() == "fbsz"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from itertools import product
 from math import ceil, floor, hypot, isfinite, log10, prod
 from typing import Any
@@ -145,17 +145,14 @@ class SurfaceSampler:
         return self._surface
 
     def _advance(self, wanted: SurfaceSlice, stopped: Callable[[], bool], watch: Callable[[Progress], None]) -> None:
-        """Measure on; where `interrupt` has ended that, no further."""
+        """Measure on; where `interrupt` has ended that, there is no further point."""
 
         def report(progress: Progress) -> None:
             with Uninterrupted():
                 watch(progress)
 
-        with self._trainer.borrow_state(), silenced():
-            try:
-                interruptible(lambda: wanted.advance(stopped, report))
-            except Interrupt:
-                self._slice, self._off = None, True
+        with self._trainer.borrow_state(), silenced(), suppress(Interrupt):
+            interruptible(lambda: wanted.advance(stopped, report))
 
     def _fits(self, shown: Sequence[Point], batch: Any) -> bool:
         """Return whether the surface is of a batch, and all that must be shown is on it."""

@@ -220,7 +220,7 @@ SCRIPT_TOOLTIPS = {
     "undo": "return to the stop before; @ and its number brings it back",
     "learning-rate": "set the learning rate at this stop; the script may set it too",
     "export": "write a picture and the line that starts the script again; where a watchpoint fired, a repro",
-    "stop": "hold the script at its next stop; once more: quit",
+    "stop": "hold the script at its next stop; once more: raise KeyboardInterrupt in it; then quit",
 }
 NOT_OF_SCRIPTS = ("force-forward", "force-backward", "force-step", "force-zero_grad", "veil", "optimizer")
 

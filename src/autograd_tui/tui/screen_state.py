@@ -378,7 +378,7 @@ def interrupt_note(reached: Interruption, *, is_late: bool, is_kept: bool) -> No
     if reached == "raised":
         return Note(f"KeyboardInterrupt was raised, and what runs goes on; {end}", "warn", f"it goes on; {short_end}")
     if reached == "sent":
-        long, short = "what runs has not returned to Python", "it has not returned"
+        long, short = "what runs has not returned to Python", "not returned"
         return Note(f"{long}; {end}", "warn", f"{short}; {short_end}")
     return Note(f"what runs has not ended; {end}", "warn", f"it has not ended; {short_end}")
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 import threading
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from threading import get_ident
 from typing import Any
 
@@ -143,3 +144,23 @@ def test_modes_that_were_left_half_way_are_put_back() -> None:
     assert not torch.is_autocast_enabled("cpu")
     assert torch.get_default_dtype() is torch.float32
     assert torch._C._len_torch_function_stack() == 0
+
+
+def test_a_with_block_that_was_half_left_changes_no_mode_once_it_is_collected() -> None:
+    @contextmanager
+    def block() -> Iterator[None]:
+        try:
+            yield
+        finally:
+            torch.set_grad_enabled(False)
+
+    def leave_half() -> None:
+        half_left = block()
+        half_left.__enter__()
+        loop()
+
+    interrupted(leave_half)
+    gc.collect()
+    is_enabled = torch.is_grad_enabled()
+    torch.set_grad_enabled(True)
+    assert is_enabled

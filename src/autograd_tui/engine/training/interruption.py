@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import torch
 
 from autograd_tui.core.session_protocol import Interruption
+from autograd_tui.engine.training.user_code import let_go_of_tensors
 
 Result = TypeVar("Result")
 AUTOCAST_DEVICES = ("cpu", "cuda")
@@ -67,6 +68,7 @@ def interruptible(function: Callable[[], Result]) -> Result:
         _end(thread, call)  # Interrupt comes once: if it ended the first `_end`, it does not come again
         if not call.is_sent:
             raise
+        let_go_of_tensors(error)  # and of `with` blocks half left, which would change the modes once they are collected
         modes.restore()
         if isinstance(error, Interrupt):
             raise
