@@ -261,6 +261,17 @@ def added_launches(name: str) -> dict[str, int]:
     return added
 
 
+NEVER_MET = (
+    "nonfinite",
+    "grad_norm > 1e6",
+    "*.grad > 1e6",
+    "*.update > 1e6",
+    "update > 1e6",
+    "dead body.2 > 0.99",
+    "still 90",
+)
+
+
 def readbacks_of_a_watched_run(name: str) -> list[int]:
     """Return how often free runs of some and of more iterations wait for the device while a watchpoint is armed."""
     counts = []
@@ -268,7 +279,8 @@ def readbacks_of_a_watched_run(name: str) -> list[int]:
     for times in (6, 30):
         session = opened(name)
         list(session.run_all("fbsz*3"))
-        session.arm("nonfinite")
+        for watchpoint in NEVER_MET:
+            session.arm(watchpoint)
         with counted() as places:
             for _ in session.run_free(session.end_of(times), lambda: False, every=100):
                 pass
@@ -276,15 +288,16 @@ def readbacks_of_a_watched_run(name: str) -> list[int]:
     return counts
 
 
-def watched(name: str) -> list[int]:
-    """Return the frames at which a run with an armed condition was held, on the device and on the CPU."""
-    held = []
-    for device in (NAME, "cpu"):
-        session = opened(name, device=device)
-        session.arm("loss < 2")
-        for _ in session.run_free(session.end_of(20), lambda: False):
-            pass
-        held.append(session.frame.index)
+def watched(name: str) -> dict[str, list[int]]:
+    """Return the frames at which a run with each condition armed was held, on the device and on the CPU."""
+    held: dict[str, list[int]] = {}
+    for watchpoint in ("loss < 2", "update < 0.02", "*.update < 0.015", "*.grad < 0.5"):
+        for device in (NAME, "cpu"):
+            session = opened(name, device=device)
+            session.arm(watchpoint)
+            for _ in session.run_free(session.end_of(20), lambda: False):
+                pass
+            held.setdefault(watchpoint, []).append(session.frame.index)
     return held
 
 
