@@ -97,7 +97,7 @@ def test_a_phase_that_runs_out_of_memory_leaves_all_as_it_was_and_holds_nothing(
 
 
 def test_a_phase_stands_where_there_is_no_memory_to_measure_it_and_the_host_measures(found: dict[str, Any]) -> None:
-    assert found["measured_without_room network"] == []
+    assert found["measured_without_room resnet18"] == []
 
 
 @pytest.mark.parametrize("name", ["network", "resnet18"])

@@ -19,6 +19,7 @@ from autograd_tui.engine.training.scenario import Parts
 from autograd_tui.engine.training.state import TrainingState
 from autograd_tui.engine.training.stats_reader import StatsReader, TensorGroup
 from autograd_tui.engine.training.tensor_properties import has_shape, in_memory, is_number_or_tensor, version_of
+from autograd_tui.engine.training.user_code import is_out_of_memory
 
 MAX_WORKED_VALUES = 2  # parameters of one value each, of which a step's arithmetic is shown
 _LOADS_AND_RETURNS = {  # all that a function may do which does no more than return what it holds
@@ -201,16 +202,28 @@ def largest_outputs(prediction: Any, targets: Any) -> dict[str, Tensor]:
     if prediction.shape[1] <= MAX_LISTED_VALUES or not prediction.shape[0]:
         return {}
     with torch.no_grad():
-        values, classes = prediction[:MAX_TOP_SAMPLES].topk(TOP_COUNT)
-        top = {"classes": classes, "values": values}
-        if isinstance(targets, Tensor) and targets.shape == prediction.shape and not targets.is_complex():
-            top["targets"] = targets[:MAX_TOP_SAMPLES].gather(1, classes)
+        first = prediction[:MAX_TOP_SAMPLES]
+        has_targets = isinstance(targets, Tensor) and targets.shape == prediction.shape and not targets.is_complex()
+        wanted = targets[:MAX_TOP_SAMPLES] if has_targets else None
+        try:
+            top = _top(first, wanted)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            top = _top(first.cpu(), None if wanted is None else wanted.cpu())  # the host has room
         samples = MAX_LISTED_VALUES // TOP_COUNT
         return {
             f"{name}{index}": part.reshape(-1)
             for name, tensor in top.items()
             for index, part in enumerate(torch.split(tensor, samples))
         }
+
+
+def _top(outputs: Tensor, targets: Tensor | None) -> dict[str, Tensor]:
+    """Return the classes and values of the largest outputs of each sample, and their targets if there are some."""
+    values, classes = outputs.topk(TOP_COUNT)
+    top = {"classes": classes, "values": values}
+    return top if targets is None else top | {"targets": targets.gather(1, classes)}
 
 
 def as_top(read: StatsTable) -> tuple[tuple[int, float, float | None], ...]:

@@ -6,7 +6,7 @@ import math
 from array import array
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate, groupby
 from operator import attrgetter
 
@@ -73,8 +73,22 @@ class StatsReader:
                 raise
         with suppress(NotImplementedError, RuntimeError):  # a device that has no cache to empty
             torch.accelerator.empty_cache()
-        # The host has room where the device has none left; the last digits of a norm may be others there.
-        return _measured(plans, [[each.detach().cpu() for each in group] for group in tensors])
+        return self._read_on_host(groups, plans)
+
+    def _read_on_host(self, groups: Mapping[str, TensorGroup], plans: Mapping[str, ReadPlan]) -> dict[str, StatsTable]:
+        """Read copies, since the device has no memory left; the last digits of a norm may be others there.
+
+        plans: of the groups as they are, which are left as if they had read them.
+        """
+        on_host = {
+            name: replace(group, tensors={key: each.detach().cpu() for key, each in group.tensors.items()})
+            for name, group in groups.items()
+        }
+        plans_there = {name: self._plan(name, group) for name, group in on_host.items()}
+        tables = _measured(plans_there, [list(group.tensors.values()) for group in on_host.values()])
+        for name, plan in plans.items():
+            plan.latest = plans_there[name].latest
+        return {name: StatsTable(plans[name].layout, table.numbers) for name, table in tables.items()}
 
     def watch(self, name: str, group: TensorGroup) -> Callable[[], array[float]]:
         """Return a function that, called after the next `read` of the group, returns how far each tensor has moved.
@@ -153,17 +167,13 @@ class ReadPlan:
         """Start all the measuring on the tensors' own devices, without waiting; return what is to be copied."""
         results = [tensors[row] for row in self._small]
         large = [tensors[row] for row in self._large]
-        sizes = [size for size, _ in self._large_sizes]
-        indices = self._sample_indices or list(map(draw_sample_indices, sizes, (each.device for each in large)))
-        if [each.device for each in large] == [device for _, device in self._large_sizes]:
-            self._sample_indices = indices  # those on the host are of no use once the device has room again
+        self._sample_indices = self._sample_indices or [draw_sample_indices(*each) for each in self._large_sizes]
         if large and all(each.device.type != "cpu" for each in large) and not self._needs_range_of_all:
             self._joined = self._joined or join_sample_indices(large, self._sample_indices)
             results += launch_large_together(large, self._joined, exact=self.layout.exact)
             return results + [launch_sparse(tensors[row]) for row in self._sparse]
-        for row, sample_indices in zip(self._large, indices, strict=True):
+        for row, sample_indices in zip(self._large, self._sample_indices, strict=True):
             exact, sampled_range = self.layout.exact, self.layout.sampled_range
-            sample_indices = sample_indices.to(tensors[row].device)  # where the tensors were brought to the host
             results += launch_large(tensors[row], sample_indices, exact=exact, sampled_range=sampled_range)
         return results + [launch_sparse(tensors[row]) for row in self._sparse]
 
