@@ -213,27 +213,27 @@ class FreeRunWatch:
 
     def after_step(self) -> None:
         """Look at the norms of parameters and of the optimizer's state, and at which parameters have moved."""
-        was_enabled = torch.is_grad_enabled()
-        torch._C._set_grad_enabled(False)
         try:
-            if self._param_tests and self._number_tests is None:
-                self._test_norms(self._param_tests, self._params)
-            elif (
-                self._param_tests
-                and self._number_tests is not None
-                and not self._number_tests[1].is_fine(self._params, of_grads=False)
-            ):
-                self._note()
-            if self._update_tests:
-                self._look_at_updates()
-            if self._looks_at_state:
-                self._look_at_optimizer_state()
-            if self._stillness is not None:
-                self._look_at_moves(self._stillness)
+            if self._number_tests is not None:  # numbers are read without a graph in any case
+                self._look_at_step()
+            else:
+                with torch.no_grad():
+                    self._look_at_step()
         except Exception:
             self._fail()
-        finally:
-            torch._C._set_grad_enabled(was_enabled)
+
+    def _look_at_step(self) -> None:
+        if self._param_tests:
+            if self._number_tests is None:
+                self._test_norms(self._param_tests, self._params)
+            elif not self._number_tests[1].is_fine(self._params, of_grads=False):
+                self._note()
+        if self._update_tests:
+            self._look_at_updates()
+        if self._looks_at_state:
+            self._look_at_optimizer_state()
+        if self._stillness is not None:
+            self._look_at_moves(self._stillness)
 
     def _fail(self) -> None:
         self._has_failed = True
