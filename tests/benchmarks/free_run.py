@@ -26,8 +26,9 @@ from autograd_tui.scenarios.find import find
 scenario = find(sys.argv[1])
 torch.manual_seed(0)
 parts = scenario.build(scenario.options(0, {}))
-options = {"linear": {"lr": 0.1}, "resnet18": {"lr": 1e-2, "momentum": 0.9}}[sys.argv[1]]
-model, optimizer, i = parts.model.train(), torch.optim.SGD(parts.model.parameters(), **options), 0
+lr, momentum = map(float, sys.argv[2:])
+optimizer = torch.optim.SGD(parts.model.parameters(), lr=lr, momentum=momentum)
+model, i = parts.model.train(), 0
 for line in sys.stdin:
     seconds, begun, first = float(line), time.perf_counter(), i
     while time.perf_counter() - begun < seconds:
@@ -41,10 +42,8 @@ for line in sys.stdin:
 """
 
 
-OPTIONS = {  # the line so slow that it does not come to rest, where its run would end
-    "linear": ("--lr", "1e-6"),
-    "resnet18": ("--lr", "1e-2", "--momentum", "0.9"),
-}
+# Learning rate and momentum: so slow that nothing comes to rest, where a run would end.
+OPTIONS = {"linear": ("1e-6", "0"), "resnet18": ("1e-4", "0.9")}
 NAMES = {"linear": "the line", "resnet18": "resnet18"}
 UNWATCHED = ""
 WATCHED = ("nonfinite", "grad_norm > 1e9", "still", "loss rises 1000")  # none of which fires
@@ -72,7 +71,7 @@ def run_freely(shown: Terminal, seconds: float, memory_every: float = inf) -> tu
     shown.type(" ")
     ended = perf_counter()
     shown.draw(written)
-    while shown.read(0.5):
+    while shown.read(0.5) or "running at" in shown.text:
         pass
     return (iteration(shown) - first) / (ended - started), len(written) / (ended - started)
 
@@ -106,7 +105,8 @@ def resident(shown: Terminal) -> float:
 
 def opened(scenario: str) -> Terminal:
     """Return the program with a scenario on its screen."""
-    shown = Terminal(scenario, *OPTIONS[scenario], width=120, height=40, anew=True)
+    lr, momentum = OPTIONS[scenario]
+    shown = Terminal(scenario, "--lr", lr, "--momentum", momentum, width=120, height=40, anew=True)
     shown.wait_for("frame 0 of 0")
     return shown
 
@@ -114,7 +114,7 @@ def opened(scenario: str) -> Terminal:
 @contextmanager
 def plain_loop(scenario: str) -> Iterator[subprocess.Popen[str]]:
     """Start the plain loop in a process of its own; it runs for each number of seconds that it reads."""
-    words = [sys.executable, "-c", PLAIN, scenario]
+    words = [sys.executable, "-c", PLAIN, scenario, *OPTIONS[scenario]]
     with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as plain:
         yield plain
         plain.kill()
