@@ -41,6 +41,8 @@ class RestoringMode(TorchFunctionMode):
     ) -> Any:
         kwargs = kwargs or {}
         name = getattr(func, "__name__", "")
+        if name == "__get__":  # of an attribute, which writes nothing: most calls are such
+            return func(*args, **kwargs)
         setting = requires_grad_setting(func, args, kwargs)
         if setting is not None and setting[0].is_leaf:
             self._requires_grad.append((setting[0], setting[0].requires_grad))
@@ -143,6 +145,7 @@ class Float64Copy:
         self, observer: AbstractContextManager[Any] | None = None, *, detaching: DetachedValuesMode | None = None
     ) -> Tensor:
         """Run the forward, inside `detaching` and `observer`; scalar. Raises Refused where it cannot run in float64."""
+        self._begin()
         with RestoringMode():
             return self._forward(observer, detaching)
 
@@ -154,6 +157,7 @@ class Float64Copy:
         of: asked for once the forward is over. Raises Refused where the loss or its backward is of no use.
         """
         detaching = self.detaching()
+        self._begin()
         with RestoringMode() as self._written:
             loss = self._forward(observer, detaching)
             self._check(loss)
@@ -162,9 +166,12 @@ class Float64Copy:
             check_shows_graph(loss, grads)
         return grads, detaching.detached
 
-    def _forward(self, observer: AbstractContextManager[Any] | None, detaching: DetachedValuesMode | None) -> Tensor:
+    def _begin(self) -> None:
+        """Have all as it was before the forward; outside RestoringMode, for which what is put back is no change."""
         self._before_forward()
         self._start.restore()
+
+    def _forward(self, observer: AbstractContextManager[Any] | None, detaching: DetachedValuesMode | None) -> Tensor:
         batch = _cast(self.batch, None)
         refusing = self._refusing("the model cannot run in float64")
         with refusing, detaching or nullcontext(), self._in_float64(), observer or nullcontext():
