@@ -618,6 +618,8 @@ def test_what_a_forward_remembers_of_the_one_before_is_no_obstacle() -> None:
 
 def test_what_a_forward_writes_into_is_put_back() -> None:
     outside, other = torch.ones(3), torch.ones(3)
+    leaf = torch.ones(3, requires_grad=True)
+    leaf.grad = torch.ones(3)
     memory = other.data_ptr()
     with RestoringMode() as written:
         inside = torch.zeros(3)
@@ -626,12 +628,33 @@ def test_what_a_forward_writes_into_is_put_back() -> None:
         torch.mul(other, 2, out=other)
         other.data = other.data * 3
         F.batch_norm(torch.rand(2, 3), outside, other, training=True)
+        leaf.grad.add_(1)
         outside.requires_grad = True
+    assert leaf.grad.tolist() == [1, 1, 1]
     assert not outside.requires_grad
     assert outside.tolist() == other.tolist() == [1, 1, 1]
     assert inside.tolist() == [1, 1, 1]
     assert other.data_ptr() == memory
-    assert written.changed == {outside.data_ptr(), memory}
+    assert written.changed == {outside.data_ptr(), memory, leaf.grad.data_ptr()}
+
+
+def test_putting_the_state_back_before_a_forward_is_not_watched(monkeypatch: pytest.MonkeyPatch) -> None:
+    watched, watch = list[Any](), RestoringMode.__torch_function__
+
+    def counted(mode: RestoringMode, func: Any, *arguments: Any) -> Any:
+        watched.append(func)
+        return watch(mode, func, *arguments)
+
+    monkeypatch.setattr(RestoringMode, "__torch_function__", counted)
+    counts = []
+    for buffers in (0, 9):
+        model = nn.Linear(3, 1)
+        for number in range(buffers):
+            model.register_buffer(f"unused{number}", torch.ones(2))
+        watched.clear()
+        after("fb", of(lambda model=model: model)).check_gradient(2, "weight")  # type: ignore[misc]
+        counts.append(len(watched))
+    assert counts[0] == counts[1]
 
 
 def test_a_teacher_that_is_none_of_the_models_is_held_still_and_left_as_it_was() -> None:

@@ -181,12 +181,14 @@ def _comparison(
 ) -> GradCheck:
     """Return the numbers beside each other; the verdict comes later."""
     exact, float64_mode = measurable.exact, measurable.model_copy.float64_mode
-    before = torch.zeros_like(exact) if run_grad.before is None else run_grad.before.to_dense().to(exact)
     coarsest = max((run_grad.grad.dtype, *float64_mode.dtypes), key=lambda dtype: torch.finfo(dtype).eps)
 
+    before = (0.0,) * len(directions)
+    if run_grad.before is not None:
+        before = _projections(run_grad.before.to_dense().to(exact), directions)
+
     def total(values: Sequence[float]) -> tuple[float, ...]:
-        old = _projections(before, directions)
-        return tuple(each + run_grad.backwards * value for each, value in zip(old, values, strict=True))
+        return tuple(each + run_grad.backwards * value for each, value in zip(before, values, strict=True))
 
     return GradCheck(
         index,

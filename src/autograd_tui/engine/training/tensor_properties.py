@@ -110,12 +110,12 @@ def tensors_in(value: Any) -> Iterator[Tensor]:
     """Yield the tensors in a value of any shape, such as a batch or the arguments of a call."""
     if isinstance(value, Tensor):
         yield value
-    elif isinstance(value, dict):
-        for each in value.values():
-            yield from tensors_in(each)
-    elif isinstance(value, (tuple, list)):
-        for each in value:
-            yield from tensors_in(each)
+    elif isinstance(value, (dict, tuple, list)):
+        for each in value.values() if isinstance(value, dict) else value:
+            if isinstance(each, Tensor):
+                yield each
+            elif isinstance(each, (dict, tuple, list)):  # a generator for each number would cost more than the rest
+                yield from tensors_in(each)
 
 
 def stored_values(tensor: Tensor) -> Tensor:
