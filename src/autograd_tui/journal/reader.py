@@ -256,7 +256,8 @@ def _read_bytes(path: Path) -> tuple[bytes, os.stat_result]:
     """Return the bytes of a file and its status; raises Refused where that is not possible."""
     try:
         with open_to_read(path) as file:
-            data, status = file.read(MAX_BYTES + 1), os.fstat(file.fileno())
+            status = os.fstat(file.fileno())
+            data = file.read(min(status.st_size, MAX_BYTES) + 1)  # so much memory is taken, whatever there is to read
     except OSError as error:
         raise Refused(f"{path} cannot be read: {error.strerror}.") from None
     if len(data) > MAX_BYTES:
