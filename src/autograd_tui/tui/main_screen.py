@@ -36,7 +36,7 @@ from autograd_tui.tui.prompt import TOO_LONG, Prompt
 from autograd_tui.tui.prompt_actions import PromptActions
 from autograd_tui.tui.requests import Export, Inspect, Look, Record, ScreenAction
 from autograd_tui.tui.run_speed import faster, slower, speed_in_words
-from autograd_tui.tui.screen_state import INTERRUPTS_NEXT, PATIENCE, QUITS_NEXT, Note, interrupt_note
+from autograd_tui.tui.screen_state import INTERRUPTS_NEXT, PATIENCE, QUITS_NEXT, STOPS, Note, interrupt_note
 from autograd_tui.tui.screenshots import write_screenshot, write_screenshot_and_line
 from autograd_tui.tui.session_screen import SessionScreen
 from autograd_tui.tui.trace_screen import TraceScreen
@@ -46,7 +46,6 @@ from autograd_tui.tui.trainer_thread import TrainerThread
 MAX_INTERRUPT_SECONDS = 2.0  # in which what is interrupted ends, if it ever does
 INTERRUPT_POLL_SECONDS = 0.05
 NOTHING_RUNS = f"nothing runs; {QUITS_NEXT}"
-STOPS = f"stops after what runs now; {INTERRUPTS_NEXT}"
 RETURNS = Note(f"interrupted; all is put back as it was before; {INTERRUPTS_NEXT}", "warn")
 NO_CHOICE = Note("there is room for one panel alone here", "warn")
 
@@ -509,6 +508,7 @@ class MainScreen(SessionScreen):
             state.interrupted = True
             state.quits_next = not self.stop()
             self.say(Note(NOTHING_RUNS if state.quits_next else STOPS, "warn"))
+            self.watch_the_clock()
         else:
             state.quits_next = True
             if self.trainer.status.idle:

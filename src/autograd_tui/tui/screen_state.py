@@ -38,6 +38,7 @@ MAX_PRINTED_WIDTH = 160  # characters of what was printed, in the note
 PATIENCE = 0.25  # seconds before a phase that still runs is said to run
 QUITS_NEXT = "ctrl+c once more quits"
 INTERRUPTS_NEXT = "ctrl+c once more interrupts it"
+STOPS = f"stops after what runs now; {INTERRUPTS_NEXT}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from autograd_tui.tui.panels.panel import Panel
 from autograd_tui.tui.panels.surface import SurfacePanel
 from autograd_tui.tui.rendering import CachedRows, SizedScreen
 from autograd_tui.tui.requests import MAX_WAITING, Request, ScreenAction
-from autograd_tui.tui.screen_state import PATIENCE, QUITS_NEXT, Note, ScreenState, View
+from autograd_tui.tui.screen_state import PATIENCE, QUITS_NEXT, STOPS, Note, ScreenState, View
 from autograd_tui.tui.terminal import ReadableApp
 from autograd_tui.tui.trace_screen import TraceScreen
 from autograd_tui.tui.trainer_status import Update
@@ -32,6 +32,7 @@ CATCH_UP_SECONDS = 0.05  # between two looks at a terminal that is behind
 MAX_PRINTED_LINES = 200  # of what a model prints, on the screen
 PRINT_SECONDS = 0.1  # between two looks at it: a model may print thousands of lines
 NO_ROOM = Note("the loss is measured, but there is no room for it here: a larger terminal shows it", "warn")
+STOPPED = f"stopped; {QUITS_NEXT}"
 
 
 class SessionScreen(SizedScreen, CachedRows):
@@ -137,7 +138,7 @@ class SessionScreen(SizedScreen, CachedRows):
         if update.goes_on or self.trainer.can.script or not state.interrupted or state.quits_next:
             return None
         state.quits_next = True
-        return Note(f"stopped; {QUITS_NEXT}", "warn")
+        return Note(STOPPED, "warn")
 
     def _show_surface(self, surface: LossSurface | None) -> None:
         self.state.change(surface=surface)
@@ -206,8 +207,12 @@ class SessionScreen(SizedScreen, CachedRows):
     def _tick(self) -> None:
         self._clock, status = None, self.trainer.status
         if status.idle:
+            note = self.state.view.note
             if self.state.is_patient:
                 self.say(None)  # it ended just after its update was shown
+            elif note is not None and note.text == STOPS:  # what has ended had no update, as a picture has none
+                self.state.quits_next = True
+                self.say(Note(STOPPED, "warn"))
             self._say_whether_surface_fits()
             return
         answered = not status.busy or monotonic() - status.updated < PATIENCE  # a moment ago: its note stays
