@@ -21,6 +21,7 @@ from autograd_tui.core.errors import Refused
 from autograd_tui.core.gradcheck_result import GradCheck
 from autograd_tui.core.run_observer import Progress
 from autograd_tui.engine.gradcheck.float64_copy import RestoringMode
+from autograd_tui.engine.gradcheck.gradcheck import slope
 from autograd_tui.engine.open_session import open_session
 from autograd_tui.engine.session import Session
 from autograd_tui.engine.training.scenario import Parts, Scenario
@@ -131,6 +132,18 @@ class Kinked(nn.Module):
 def test_a_kink_is_said_to_be_one() -> None:
     check = after("fb", of(Kinked)).check_gradient(2, "w")
     assert (check.verdict, check.kinks) == ("kink", 3)
+
+
+@pytest.mark.parametrize("function", [abs, lambda x: x + 1e3 * x**3, lambda x: 3 * x])
+def test_a_loss_is_measured_once_for_each_distance(function: Callable[[float], float]) -> None:
+    distances = list[float]()
+
+    def measured(distance: float) -> float:
+        distances.append(distance)
+        return function(distance)
+
+    slope(measured, 2.0, size=2.0)
+    assert len(distances) == len(set(distances))
 
 
 def networks() -> st.SearchStrategy[tuple[Build, int]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from itertools import pairwise
 
 import torch
@@ -304,8 +305,9 @@ class Slope:
 def slope(function: Callable[[float], float], expected: float, *, size: float, step: float = STEP_SIZE) -> Slope:
     """Return the slope of a function at 0 by central differences; where it is not `expected`, with other step sizes.
 
-    `size`: of the largest slope around, of which tolerances are a share.
+    `size`: of the largest slope around, of which tolerances are a share. The function is asked once for each distance.
     """
+    function = cache(function)
     first = _central(function, step)
     if is_near(first, expected, size=size, loss=function(0.0)):
         return Slope(first)
