@@ -13,7 +13,7 @@ from autograd_tui.scenarios.linear import Line
 from autograd_tui.tui.requests import RequestQueue
 
 SOURCE = Path(autograd_tui.__file__).parent
-MAX_FUNCTIONS, MAX_FOLDERS = 10, 4
+MAX_FUNCTIONS, MAX_FOLDERS = 13, 4
 
 
 def calls_of_ours() -> list[tuple[str, str]]:

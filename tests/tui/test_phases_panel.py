@@ -28,7 +28,8 @@ def second_row(seconds: float, memory: int | None, width: int) -> str:
         (0.0123, 310_400_000, 120, "took 12 ms, 310 MB held "),
         (0.0123, 310_400_000, 70, "took 12 ms "),
         (0.0123, 310_400_000, 60, "|move| 0.2404"),
-        (0.0, 310_400_000, 120, "b -0.2000"),
+        (0.0, 310_400_000, 120, "310 MB held "),
+        (0.0, None, 120, "b -0.2000"),
     ],
 )
 def test_what_a_phase_took_stands_where_there_is_room(seconds: float, memory: int | None, width: int, end: str) -> None:

@@ -68,6 +68,7 @@ SMALL_ROOMS = ROOMS | {
     LossPanel: Room(least=6, wanted=6, share=2, optional=True),
     SelectedPanel: Room(least=4, wanted=9, share=1, optional=True),
 }
+LARGE_BLOCK_CLASSES = ("-asked", "-picture")
 LARGE_BLOCK = Room(least=8, wanted=10)  # of columns below a table: a picture, or the numbers that enter has asked for
 
 
@@ -103,9 +104,7 @@ class Layout(PanelLayout):
         """What places the panels."""
         wide = self.WIDE_COLUMNS and self.app.size.width >= WIDE
         self._arrangement.columns = self.WIDE_COLUMNS if wide else self.COLUMNS
-        self._arrangement.block = (
-            LARGE_BLOCK if self.has_class("-asked") or self.has_class("-picture") else ROOMS[PanelColumn]
-        )
+        self._arrangement.block = LARGE_BLOCK if any(map(self.has_class, LARGE_BLOCK_CLASSES)) else ROOMS[PanelColumn]
         return self._arrangement
 
     def watch_view(self, old: View, new: View) -> None:
@@ -126,7 +125,10 @@ class Layout(PanelLayout):
             folded = classes.get("-folded", self.has_class("-folded"))
             classes["-cursor"] = new.table.cursor is not None and not folded
             classes["-asked"] = new.table.asked
+        needs_room = any(name in classes and classes[name] is not self.has_class(name) for name in LARGE_BLOCK_CLASSES)
         self.update_classes(classes)
+        if needs_room and self.children:
+            self.children[0].refresh(layout=True)  # Textual keeps the arrangement of what asks for another itself
 
     def zoom(self, panel: Panel | None) -> None:
         """Show one panel alone below the phases, or all of them again."""

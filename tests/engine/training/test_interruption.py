@@ -164,3 +164,23 @@ def test_a_with_block_that_was_half_left_changes_no_mode_once_it_is_collected() 
     is_enabled = torch.is_grad_enabled()
     torch.set_grad_enabled(True)
     assert is_enabled
+
+
+def test_functions_can_be_traced_behind_an_interrupted_one() -> None:
+    """Python 3.11 looked for a taken back exception for ever where a traced function began."""
+
+    def traced() -> None:
+        with suppress(Interrupt):
+            interrupted(loop)
+        sys.settrace(lambda frame, event, arg: None)
+        try:
+            seen.append("a")
+            (lambda: seen.append("b"))()
+        finally:
+            sys.settrace(None)
+
+    seen: list[str] = []
+    thread = threading.Thread(target=traced, daemon=True)
+    thread.start()
+    thread.join(30)
+    assert seen == ["a", "b"]

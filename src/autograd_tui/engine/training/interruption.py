@@ -16,6 +16,7 @@ from autograd_tui.core.session_protocol import Interruption
 from autograd_tui.engine.training.user_code import let_go_of_tensors
 
 Result = TypeVar("Result")
+LOOKS = 10
 AUTOCAST_DEVICES = ("cpu", "cuda")
 
 
@@ -114,10 +115,10 @@ class Uninterrupted:
             is_sent = call.is_sent and (call.is_lost or not call.is_raised)
             if is_sent:
                 call.is_lost = False
-                _raise_in(get_ident(), None)
             else:
                 self._call.is_held = True
         if is_sent:
+            _take_in()
             raise Interrupt
 
     def __exit__(self, *_: object) -> None:
@@ -130,10 +131,10 @@ def _end(thread: int, call: _Call) -> None:
     with _lock:
         if _calls.get(thread) is call:
             del _calls[thread]
-        if call.is_sent:
-            _raise_in(thread, None)
         if sys.unraisablehook is _note_lost:
             sys.unraisablehook = _outer_hooks.pop()
+    if call.is_sent:
+        _take_in()
 
 
 def _note_lost(unraisable: Any) -> None:
@@ -146,10 +147,21 @@ def _note_lost(unraisable: Any) -> None:
         _outer_hooks[-1](unraisable)
 
 
-def _raise_in(thread: int, error: type[BaseException] | None) -> None:
-    """Have an exception raised when a thread next runs Python; None takes one back that has not been raised."""
-    which = None if error is None else ctypes.py_object(error)
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), which)
+def _raise_in(thread: int, error: type[BaseException]) -> None:
+    """Have an exception raised when a thread next runs Python."""
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(error))
+
+
+def _take_in() -> None:
+    """Have the Interrupt that may be on its way to this thread raised here, where it ends nothing.
+
+    Python can take it back, too, but then goes on looking for it: in Python 3.11 no traced function begins any more.
+    """
+    try:
+        for _ in range(LOOKS):  # Python looks for one whenever a loop begins anew
+            pass
+    except Interrupt:
+        pass
 
 
 class _ThreadModes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from time import perf_counter
 from typing import Any, Protocol, TypeVar
 
@@ -40,7 +41,7 @@ class TrainingLoop:
         """
         state = self.state
         undo = _begin(state.begin_forward)
-        result = _call_user_code(state, lambda: self._forward(run), undo=undo)
+        result = _call_user_code(state, partial(self._forward, run), undo=undo)
         state.end_forward(**result)
 
     def _forward(self, run: Predict | None) -> ForwardResult:
@@ -66,7 +67,7 @@ class TrainingLoop:
         count = state.watch_grads(range(len(state.params)))
         if state.graph == "alive":
             state.graph = "freed"  # also where it raises half way
-        _call_user_code(state, lambda: self._backward(run), undo=undo)
+        _call_user_code(state, partial(self._backward, run), undo=undo)
         count()
 
     def _backward(self, run: Callable[[Tensor], None] | None) -> None:
@@ -80,7 +81,6 @@ class TrainingLoop:
         state.check_parameters()
         check_memory((f"{name}.grad", param.grad) for name, param in state.params.items())
 
-    @in_call("optimizer")
     def step(self) -> bool:
         """Move the parameters, then let the scheduler see the loss; tell whether any parameter was touched."""
         state = self.state
@@ -89,6 +89,7 @@ class TrainingLoop:
         state.end_step()
         return before != [param._version for param in state.params.values()]
 
+    @in_call("optimizer")
     def _step(self) -> None:
         state = self.state
         state.optimizer.step()
@@ -219,14 +220,10 @@ def _call_user_code(state: TrainingState, function: Callable[[], Result], *, und
 
     Raises Interrupt, undone likewise, where `interrupt` has ended it.
     """
-
-    def call() -> Result:
+    try:
         with ForkGuard():
             state.code_started = perf_counter()
-            return function()
-
-    try:
-        return interruptible(call)
+            return interruptible(function)
     except BaseException as error:
         undo()
         if isinstance(error, Interrupt) or not is_user_error(error):

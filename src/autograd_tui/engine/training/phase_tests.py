@@ -129,7 +129,7 @@ class ZeroShares:
 
     def __init__(self, model: nn.Module, names: Sequence[str]) -> None:
         """names: of modules, or patterns."""
-        modules = {name: module for name, module in model.named_modules() if name}
+        modules = {name: module for name, module in model.named_modules() if name} if names else {}
         known = list(modules)
         picked = dict.fromkeys(index for name in names for index in matching(name, known))
         self.modules = [(known[index], modules[known[index]]) for index in picked]

@@ -164,15 +164,11 @@ class Trainer:
         if reason:
             raise Refused(reason)
         recorded = command.phase is not None and (recorded or self._can_be_recorded_only_now(command.phase))
-        with _paused_collector() if recorded else nullcontext():
-            return self._run(command, recorded=recorded)
-
-    def _run(self, command: Command, *, recorded: bool) -> Frame:
         loop = self.tracer if recorded else self._loop
         if recorded or command.phase in (Phase.STEP, Phase.ZERO_GRAD):  # or it would be part of what is measured
             import_compiler()
         changes: Changes
-        with self.state.global_state:
+        with _paused_collector() if recorded else nullcontext(), self.state.global_state:
             if recorded:
                 note = self._missing_forward_note() if command.phase is Phase.BACKWARD else None
                 self.tracer.begin(self.frame, note=note)
@@ -183,9 +179,15 @@ class Trainer:
             try:
                 match command.phase:
                     case Phase.FORWARD:
-                        shares = self._forward(loop)
+                        activations = ZeroShares(self.state.model, self.watched_modules)
+                        activations.attach()
+                        try:
+                            loop.forward()
+                        finally:
+                            activations.detach()
                         if not recorded:
                             self.tracer.forget()
+                        shares = tuple((name, zeros.item() / size) for name, zeros, size in activations.take())
                         changes = {**self._forward_changes(command), "zero_shares": shares}
                     case Phase.BACKWARD:
                         loop.backward()
@@ -219,7 +221,8 @@ class Trainer:
     def _take_trace(self) -> Trace | None:
         """Return what was recorded; None where there is no memory left to measure it."""
         try:
-            return self.tracer.take(self.frame)
+            with _paused_collector():
+                return self.tracer.take(self.frame)
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
@@ -227,19 +230,6 @@ class Trainer:
         self.tracer.forget()
         self.release_memory()
         return None
-
-    def _forward(self, loop: TrainingLoop | Tracer) -> tuple[tuple[str, float], ...]:
-        """Run a forward; return the share of zeros in what each call of a watched module gave, with its name."""
-        if not self.watched_modules:
-            loop.forward()
-            return ()
-        activations = ZeroShares(self.state.model, self.watched_modules)
-        activations.attach()
-        try:
-            loop.forward()
-        finally:
-            activations.detach()
-        return tuple((name, zeros.item() / size) for name, zeros, size in activations.take())
 
     def _can_be_recorded_only_now(self, phase: Phase) -> bool:
         """Return whether a phase is a forward that may not repeat, where recording changes nothing in how it runs."""
