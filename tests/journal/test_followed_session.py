@@ -277,7 +277,7 @@ def test_damage_in_a_later_line_leaves_the_frame_before_until_the_file_begins_an
         (0, b'": 2, "run"', b'": 3, "run"', "line 1 .*another format"),
         (0, b'"seed": 0', b'"seed": "0"', "line 1 .*SessionInfo has no such seed"),
         (0, b'"backward": [', b'"back": [', "line 1 .*SessionInfo whose parts do not fit together"),
-        (0, b'"arguments": {}', b'"arguments": {"lr": ' + b"[" * 600 + b"]" * 600 + b"}", "line 1 .*recursion"),
+        (0, b'"arguments": {}', b'"arguments": {"lr": ' + b"[" * 800 + b"]" * 800 + b"}", "line 1 .*recursion"),
         (0, b"[4096, 1,", b"[1, 1,", "line 1 .*Series whose parts do not fit together"),
         (1, b'"newest": 1', b'"newest": 1' + b"0" * 5000, "line 2 "),
         (1, b'"newest": 1', b'"newest": 0', "line 2 .*news of frames that there are not"),
