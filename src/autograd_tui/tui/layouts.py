@@ -96,7 +96,7 @@ class Layout(PanelLayout):
     WIDE_COLUMNS: ClassVar[tuple[PanelColumn, ...]] = ()  # where a terminal is wide
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(classes="-opening")  # until there is a frame
         self._arrangement = Arrangement(self.ROOMS, self.ABOVE)
 
     @property
@@ -305,6 +305,7 @@ def is_folded(frame: Frame) -> bool:
 def _classes_of_model(frame: Frame) -> dict[str, bool]:
     """Return the classes of a model that is shown by layers, of gradients in its table, and of what else there is."""
     classes = {
+        "-opening": False,
         "-folded": is_folded(frame),
         "-many": sum(map(prod, frame.params.layout.shapes)) > MANY,
         "-buffers": bool(frame.buffers),
