@@ -12,6 +12,7 @@ from contextlib import closing, contextmanager
 from math import inf
 from pathlib import Path
 from time import perf_counter, sleep
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "support"))
 
@@ -52,7 +53,7 @@ FREE_GOALS, WATCHED_GOALS = {"linear": 0.93, "resnet18": 0.97}, {"linear": 0.85,
 BYTES_GOAL = 8.0  # kB a second
 # Of both processes: glibc gives large gradients back to the system or keeps them by what a process did before, which is
 # a third of a resnet18 iteration.
-KEEPS_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(1 << 30), "MALLOC_TRIM_THRESHOLD_": str(1 << 33)}
+KEEPS_MEMORY: dict[str, Any] = {"MALLOC_MMAP_THRESHOLD_": str(1 << 30), "MALLOC_TRIM_THRESHOLD_": str(1 << 33)}
 
 
 def iteration(shown: Terminal) -> int:
