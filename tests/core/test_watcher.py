@@ -327,6 +327,27 @@ def test_metrics_of_the_scenario_and_named_losses_are_watched() -> None:
         session.arm("leas < 1")
 
 
+def many_layers(options: Options) -> Parts:
+    layers = [nn.Linear(2, 2) for _ in range(6)]
+    x = torch.ones(1, 2)
+    return Parts(model=nn.Sequential(*layers), batch=lambda i: (x, x), loss=nn.functional.mse_loss)
+
+
+@pytest.mark.parametrize(
+    ("asked", "has"),
+    [
+        ("watch qqqq > 1", "0.weight, 0.bias, 1.weight, 1.bias and 8 more."),
+        ("watch dead qqqq > 0.9", "0, 1, 2, 3 and 2 more."),
+        ("qqqq=3", "0.weight, 0.bias, 1.weight, 1.bias and 8 more."),
+    ],
+)
+def test_of_many_names_the_first_are_listed_and_the_others_counted(asked: str, has: str) -> None:
+    session = open_session(scenario("many layers")(many_layers))
+    with pytest.raises(Refused) as caught:
+        session.arm(asked.removeprefix("watch ")) if asked.startswith("watch ") else session.run(asked)
+    assert str(caught.value).endswith(f"this model has {has}")
+
+
 @pytest.mark.parametrize(
     ("watched", "said"),
     [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
 
@@ -40,6 +40,12 @@ def unknown(word: str, kind: str, choices: Iterable[str]) -> str:
     near = nearest(word, listed)
     rest = f"the nearest is {near}" if near else f"there are {', '.join(listed)}"
     return f'"{clipped(word)}" is no {kind}: {rest}.'
+
+
+def first_few(names: Sequence[str], count: int = 4) -> str:
+    """List the first names of many, and count the others."""
+    more = len(names) - count
+    return ", ".join(names[:count]) + f" and {more:,} more" * (more > 0)
 
 
 def clipped(text: str, length: int = MAX_WORD_LENGTH) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from autograd_tui.core.command import Phase
-from autograd_tui.core.errors import Refused, clipped, nearest
+from autograd_tui.core.errors import Refused, clipped, first_few, nearest
 from autograd_tui.core.frame import Frame
 from autograd_tui.core.tensor_stats import NONFINITE_COLUMN, ROW_WIDTH, StatsTable, TensorStats
 from autograd_tui.core.watchpoint import (
@@ -308,8 +308,8 @@ def _no_such(watchpoint: Watchpoint, names: Sequence[str], metrics: Iterable[str
     if watchpoint.kind == "bound":
         choices += [*USUAL, *metrics]
         kinds = "parameter or metric" if metrics else kinds
-    some = [*names[:4], *([] if watchpoint.kind != "bound" else metrics)]
-    has = f"this model has {', '.join(some)}{', ...' * (len(names) > 4)}"
+    some = [*([] if watchpoint.kind != "bound" else metrics), first_few(names)]
+    has = f"this model has {', '.join(some)}"
     near = None if is_pattern(name) else nearest(name, choices)
     return f'there is no {kinds} "{clipped(name)}" to watch: {f"the nearest is {near}" if near else has}.'
 
@@ -319,5 +319,5 @@ def _no_such_module(name: str, modules: Sequence[str]) -> str:
     if not modules:
         return "the modules of this model are not known, so no activation can be watched."
     near = None if is_pattern(name) else nearest(name, modules)
-    has = f"this model has {', '.join(modules[:4])}{', ...' * (len(modules) > 4)}"
+    has = f"this model has {first_few(modules)}"
     return f'there is no module "{clipped(name)}" to watch: {f"the nearest is {near}" if near else has}.'

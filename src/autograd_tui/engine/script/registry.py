@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from autograd_tui.core.errors import Refused
+from autograd_tui.core.errors import Refused, first_few
 from autograd_tui.engine.script.call_site import user_frames
 from autograd_tui.engine.training.tensor_properties import has_shape
 
@@ -392,6 +392,5 @@ def _unused_name(name: str, taken: Iterable[str]) -> str:
 def named_param(params: Mapping[str, Tensor], name: str) -> Tensor:
     """Return a parameter; raises Refused where there is none of this name."""
     if name not in params:
-        some = ", ".join(list(params)[:4])
-        raise Refused(f'there is no parameter "{name}": this script has {some}{", ..." * (len(params) > 4)}.')
+        raise Refused(f'there is no parameter "{name}": this script has {first_few(list(params))}.')
     return params[name]

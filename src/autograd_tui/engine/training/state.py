@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from autograd_tui.core.errors import Refused
+from autograd_tui.core.errors import Refused, first_few
 from autograd_tui.core.optimizer_spec import LrDecay, OptimizerSpec
 from autograd_tui.core.tensor_stats import MAX_LISTED_VALUES
 from autograd_tui.engine.training.accelerator import Accelerator
@@ -227,8 +227,7 @@ class TrainingState:
     def param(self, name: str) -> nn.Parameter:
         """Find a parameter by any of its names; raises Refused."""
         if name not in self.names:
-            some = ", ".join(list(self.params)[:4])
-            raise Refused(f'there is no parameter "{name}": this model has {some}{", ..." * (len(self.params) > 4)}.')
+            raise Refused(f'there is no parameter "{name}": this model has {first_few(list(self.params))}.')
         return self.params[self.names[name]]
 
     # What a forward may change: copied, and put back.
