@@ -216,7 +216,7 @@ def _together(page: Page, moment: Moment) -> None:
         rf"\|grad\| (was) ({MARKED})", lambda m: (moment.cleared is not None, size((moment.cleared or {}).values()))
     )
     page.read(rf"largest: (\S+), ({MARKED})", lambda m: (m[1] in moment.grads, _greatest(moment)))
-    page.read(rf"largest is that of (\S+): ({MARKED})", lambda m: (m[1] in moment.grads, _greatest(moment)))
+    page.read(rf"largest is (\S+)\.grad: ({MARKED})", lambda m: (m[1] in moment.grads, _greatest(moment)))
 
 
 def _counts(page: Page, moment: Moment, names: Iterable[str]) -> None:

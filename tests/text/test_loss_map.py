@@ -139,6 +139,21 @@ def test_a_run_that_was_left_has_its_label_beside_its_last_point_on_the_map(colo
     assert ("lr 0.19", "dim") in lines[row] or any("lr 0.19" in text and style == "dim" for text, style in lines[row])
 
 
+@pytest.mark.parametrize("colors", [True, False])
+def test_a_label_covers_no_point_and_no_point_covers_a_label(colors: bool) -> None:
+    left = [("lr 0.19", [(1.0, 2.0)])]
+    left_of_it, right_of_it = [[(1.0 + side * 0.1 * step, 2.0) for step in range(1, 9)] for side in (-1, 1)]
+    row, column = cell_of(1.0, 2.0)
+    seen = {"lr 0.19 ·": right_of_it, "·": [*left_of_it, *right_of_it], "": [(1.0, 2.0)]}
+    for label, way in seen.items():
+        steps = list(enumerate(way))
+        drawn, bare = (
+            plain(map_lines(surface(), WIDTH, HEIGHT, way=steps, branches=branches, colors=colors)[row])
+            for branches in (left, [])
+        )
+        assert drawn == bare[: column + 1 - len(label)] + label + bare[column + 1 :]
+
+
 def test_the_point_nearest_to_a_cell_is_found() -> None:
     points = [(0.5, 2.5), (1.5, 2.0), (9.0, 9.0), (1.5, 2.0)]
     for point, index in ((points[0], 0), (points[1], 3)):

@@ -1,14 +1,20 @@
 from __future__ import annotations
 
 from pathlib import Path
+from threading import Event
 
 import pytest
 from textual.events import Resize
 from textual.geometry import Size
 
-from app_screen import screen
+from app_screen import Screen, screen
+from autograd_tui.core.command import parse
+from autograd_tui.engine.open_session import open_session
+from autograd_tui.engine.session import Session
+from autograd_tui.tui.app import AutogradApp
 from autograd_tui.tui.layouts import Layout, layout_for
 from autograd_tui.tui.panels.loss import LossPanel
+from autograd_tui.tui.panels.panel import Panel
 
 
 async def test_space_runs_the_four_phases_in_their_turn() -> None:
@@ -96,6 +102,26 @@ async def test_a_command_while_looking_back_goes_on_from_there() -> None:
         assert "frame 3 of 4" in shown.text("StatusPanel")  # it leads where it led before
 
 
+@pytest.mark.parametrize("size", [(120, 40), (80, 24), (60, 15)], ids=str)
+async def test_no_panel_is_shown_before_there_is_something_in_it(size: tuple[int, int]) -> None:
+    opened = Event()
+
+    def session(name: str | None) -> Session:
+        assert opened.wait(60)
+        return open_session("linear")
+
+    app = AutogradApp(session, parse("f"), title="linear")
+    async with app.run_test(size=size) as pilot:
+        shown = Screen(app, pilot)
+        await shown.until(lambda: bool(app.screen.query(Layout)))
+        await pilot.pause()
+        assert not [panel for panel in app.screen.query_one(Layout).query(Panel) if panel.display]
+        opened.set()
+        await shown.until(lambda: app.main.view.frame is not None)
+        await shown.settle()
+        assert "forward made a prediction" in shown.text("ExplanationPanel")
+
+
 async def test_frame_0_looked_back_at_claims_of_no_panel_that_nothing_has_come_yet() -> None:
     async with screen(do="fbsz*2 f") as shown:
         await shown.press("home")
@@ -151,6 +177,17 @@ async def test_why_w_goes_down_is_said_whole_with_what_has_not_moved(size: tuple
         said = " ".join(shown.text("ExplanationPanel").split())
         assert "the gradient sends w down, though 4 is best in the end." in said
         assert "No parameter has moved: step does that." in said
+
+
+@pytest.mark.parametrize("size", [(80, 24), (60, 15)], ids=str)
+@pytest.mark.parametrize("scenario", ["linear", "spiral", "resnet18"])
+async def test_what_a_step_moved_is_said_together_with_what_moved_it(scenario: str, size: tuple[int, int]) -> None:
+    async with screen(scenario, size=size, do="fbs") as shown:
+        rows = shown.text("ExplanationPanel").splitlines()
+        assert rows[0].startswith("step moved each parameter by learning rate ×")
+        introduced = next(index for index, row in enumerate(rows) if row.endswith(":")) + 1
+        assert rows[introduced].startswith("  ")
+        assert rows[-1]  # of what else is to be said, at least the beginning
 
 
 async def test_a_colon_takes_commands_in_words() -> None:

@@ -127,6 +127,8 @@ async def drawn(picture: Picture) -> str:
     async with running(app, picture.size) as shown:
         for key in picture.keys:
             await shown.press(key)
+        if app.main.trace_screen is None:  # of what took long, a note stays for a moment
+            await shown.until(lambda: not app.main.state.is_patient)
         return by_itself(app.export_screenshot())
 
 

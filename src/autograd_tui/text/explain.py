@@ -20,6 +20,7 @@ from autograd_tui.text.styled_text import printable
 
 DEVICES_HINT = "Tensors of two devices met: make new ones on the input's device (x.device), or start with --device cpu."
 MEMORY_SENTENCES = 3  # of what PyTorch says where memory runs out: how much was asked for, and how much there is
+CAN_STAND_ALONE = ("The loss ", "The gradients ", "It recorded ", "zero_grad ")  # beginnings of sentences
 SEED_HINT = "Where chance made it raise, it would again: :seed=1 gives it other random numbers."
 
 
@@ -30,6 +31,12 @@ def explain(frame: Frame, about: SessionInfo) -> list[str]:
     if frame.error:
         return _raised(frame, frame.error)
     return [*nonfinite_warnings(frame), *_happened(frame, about)]
+
+
+def without_reason(sentence: str) -> str:
+    """Return what a sentence says before its colon, where that can stand alone; "" elsewhere."""
+    said, colon, _ = sentence.partition(": ")
+    return f"{said}." if colon and said.startswith(CAN_STAND_ALONE) else ""
 
 
 def _happened(frame: Frame, about: SessionInfo) -> list[str]:

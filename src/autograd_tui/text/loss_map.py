@@ -45,9 +45,9 @@ def map_lines(
     if columns < MIN_COLUMNS or rows < MIN_ROWS:
         return []
     marks = _Marks(surface, columns, rows)
-    for label, points in branches:
+    branches = list(branches)
+    for _, points in branches:
         marks.add(points, LEFT)
-        marks.label(label, points)
     marks.add(ahead, AHEAD)
     marks.add([point for _, point in way], PASSED)
     first = dict(reversed([(iteration, point) for iteration, point in way if iteration < 10]))
@@ -56,6 +56,8 @@ def map_lines(
     if lowest := surface.lowest:
         marks.add([lowest], LOWEST)
     marks.add([point for _, point in way[-1:]], NOW)
+    for label, points in branches:
+        marks.label(label, points)
     lines = []
     for row, (cells, dim) in enumerate(zip(marks.cells, marks.dim, strict=True)):
         spans = _row(surface, columns, rows, row, tuple(cells.items()), frozenset(dim), colors=colors)
@@ -82,21 +84,22 @@ class _Marks:
             if not any(self.cells[row].get(column + by, "").isdigit() for by in (-1, 0, 1)):
                 self._put(row, column, str(iteration))
 
-    def _put(self, row: int, column: int, mark: str, *, dim: bool = False) -> None:
+    def _put(self, row: int, column: int, mark: str) -> None:
         self.cells[row][column] = mark
-        (self.dim[row].add if dim else self.dim[row].discard)(column)
 
     def label(self, text: str, points: Sequence[Point]) -> None:
-        """Write a label beside the last of the points that is on the map."""
+        """Write a label beside the last of the points that is seen on the map, at the side where no mark is."""
         cells = [cell for point in points if (cell := self._cell(point)) is not None]
-        if not cells:
+        seen = [(row, column) for row, column in cells if self.cells[row][column] == LEFT]
+        if not seen:
             return
-        row, column = cells[-1]
-        is_right = column + 2 + len(text) <= self._columns
-        text, start = (f" {text}", column + 1) if is_right else (f"{text} ", column - 1 - len(text))
-        if start >= 0:
-            for offset, letter in enumerate(text):
-                self._put(row, start + offset, letter, dim=True)
+        row, column = seen[-1]
+        length = len(text) + 1
+        for written, start in ((f" {text}", column + 1), (f"{text} ", column - length)):
+            if 0 <= start <= self._columns - length and self.cells[row].keys().isdisjoint(range(start, start + length)):
+                self.cells[row] |= zip(range(start, start + length), written, strict=True)
+                self.dim[row] |= {*range(start, start + length)}
+                return
 
     def _cell(self, point: Point) -> tuple[int, int] | None:
         return _cell(self._surface, point, self._columns, self._rows)

@@ -10,7 +10,7 @@ from rich.cells import cell_len, chop_cells
 
 from autograd_tui.core.command import Phase
 from autograd_tui.core.frame import Frame
-from autograd_tui.text.explain import explain
+from autograd_tui.text.explain import explain, without_reason
 from autograd_tui.text.frame_summary import status_line
 from autograd_tui.text.hidden_results import HiddenResults
 from autograd_tui.text.nonfinite import nonfinite_warnings
@@ -125,10 +125,10 @@ class ExplanationPanel(Panel):
 def _fitting(sentences: list[Span], width: int, height: int) -> list[Span]:
     """Leave out sentences until the others fit: from the end what is the same each time, then arithmetic of two rows.
 
-    Of the steps of a calculation, set in by four, all that are of the same parameter go. What then fits after all
-    comes back.
+    Of the steps of a calculation, set in by four, all that are of the same parameter go. What introduces rows stays.
+    What then fits after all comes back, or at least what it says before its colon.
     """
-    same = [text for text, style in reversed(sentences) if not style]
+    same = [text for text, style in reversed(sentences) if not style and not text.endswith(":")]
     long = [
         each[0]
         for each in reversed(sentences)
@@ -141,8 +141,9 @@ def _fitting(sentences: list[Span], width: int, height: int) -> list[Span]:
         spare.append(steps or {text})
     left_out: list[set[str]] = []
 
-    def kept(but: Sequence[set[str]]) -> list[Span]:
-        return [span for span in sentences if not any(span[0] in texts for texts in but)]
+    def kept(but: Sequence[set[str]], short: Sequence[str] = ()) -> list[Span]:
+        shown = [span for span in sentences if span[0] in short or not any(span[0] in texts for texts in but)]
+        return [(without_reason(text), style) if text in short else (text, style) for text, style in shown]
 
     for texts in spare:
         if len(wrapped_sentences(kept(left_out), width)) <= height:
@@ -152,7 +153,11 @@ def _fitting(sentences: list[Span], width: int, height: int) -> list[Span]:
         others = [each for each in left_out if each is not texts]
         if len(wrapped_sentences(kept(others), width)) <= height:
             left_out = others
-    return kept(left_out)
+    short: list[str] = []
+    for text in (text for texts in reversed(left_out) for text in texts if without_reason(text)):
+        if len(wrapped_sentences(kept(left_out, [*short, text]), width)) <= height:
+            short.append(text)
+    return kept(left_out, short)
 
 
 def _is_worked_out(frame: Frame) -> bool:
