@@ -89,6 +89,19 @@ def test_a_long_run_is_as_dense_at_its_beginning_as_later(long: Series) -> None:
     assert max(gaps[: len(gaps) // 2]) <= 2 * long.bucket
 
 
+@given(st.lists(st.integers(1, 9), max_size=6))
+def test_points_that_come_at_once_are_those_that_come_one_by_one_until_they_are_thinned(counts: list[int]) -> None:
+    many, single, values = Series(capacity=16), Series(capacity=16), array("d", [0.5, 3.0, -1.0, math.inf, 2.0] * 4)
+    for count in counts:
+        start = 0 if not single else single.iterations[-1]
+        if start + count > single.capacity + 1:
+            break
+        many.extend_evenly(values[start : start + count], index=4 * start + 1, iteration=start + 1, spacing=4)
+        for iteration in range(start, start + count):
+            single.append(4 * iteration + 1, iteration + 1, values[iteration])
+    assert many == single
+
+
 def test_many_forwards_of_one_iteration_stay_within_capacity() -> None:
     column = Series(16)
     for place in range(1000):

@@ -58,6 +58,15 @@ class Series:
         """Add a point for each iteration from `iteration` on; their frames, from `index` on, are `spacing` apart."""
         start = 0
         while start < len(values):
+            if self.bucket == 1:  # each of them is kept, until there are too many
+                end = min(start + self.capacity + 1 - len(self), len(values))
+                self.indices.extend(range(index + start * spacing, index + end * spacing, spacing))
+                self.iterations.extend(range(iteration + start, iteration + end))
+                self.values.extend(values[start:end])
+                start = end
+                if len(self) > self.capacity:
+                    self._thin()
+                continue
             # Of those that share a bucket, what thinning would keep.
             end = min(start + self.bucket - (iteration + start) % self.bucket, len(values))
             offsets = {start + each for each in _extremes(values[start:end])}

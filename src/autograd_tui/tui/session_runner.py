@@ -41,6 +41,7 @@ from autograd_tui.tui.run_speed import iterations_between_frames, rising_pace
 from autograd_tui.tui.trainer_status import SCRIPT_RUNS, StatusPublisher, Update, problem_of
 
 SAMPLE_SECONDS = 0.25  # between the frames of a run that the screen gets to see
+LOOK_SECONDS = 0.002  # between two looks of a run at full speed at what waits: an iteration may take far less
 MIN_FREE_ITERATIONS = 16  # in words, from which on they run without a frame a phase
 MIN_SLICE = 4  # iterations between two frames of a run that is watched, from which on the others have none
 MAX_LATE = 3  # such times in a row that took longer than they should
@@ -322,7 +323,7 @@ class SessionRunner:
 
     def _at_full_speed(self, goal: Goal, over: Callable[[], bool]) -> Iterator[Frame]:
         """Run at the loop's own speed, yielding a frame now and then."""
-        return self._here.run_free(goal, over, every=SAMPLE_SECONDS)
+        return self._here.run_free(goal, _now_and_then(over), every=SAMPLE_SECONDS)
 
     def _at_rising_pace(self, over: Callable[[], bool]) -> Iterator[Frame]:
         """Run a few iterations and wait, then more of them, yielding the last frame of each time.
@@ -441,6 +442,19 @@ class SessionRunner:
             keys = of_script if self._here.can.script else "i looks inside, e writes a repro"
             self._publisher.fired = f"{paused}{fired}; {keys}"
         return fired is not None
+
+
+def _now_and_then(asks: Callable[[], bool]) -> Callable[[], bool]:
+    """Return a function that asks every LOOK_SECONDS, False in between; what was once true stays so."""
+    due, answer = 0.0, False
+
+    def ask() -> bool:
+        nonlocal due, answer
+        if not answer and (now := monotonic()) >= due:
+            due, answer = now + LOOK_SECONDS, asks()
+        return answer
+
+    return ask
 
 
 def _walkable(trace: Trace | None) -> Trace:

@@ -182,12 +182,14 @@ class SampledRun:
         cost = min(self._costs)  # of which noise is no part
         until = started + min(max(self._every, cost / MAX_FRAME_SHARE), MAX_FRAME_INTERVAL) - cost
 
-        def goes_on(done: int, loss: Tensor) -> bool:
-            if watch is not None and (watch.has_suspect or watch.notices(loss)):
+        stopped, on_loss = self._stopped, goal.on_loss
+
+        def goes_on(done: int, loss: float | Tensor) -> bool:
+            if watch is not None and watch.notices(loss):
                 return False
-            if done == limit or perf_counter() >= until or self._stopped():
+            if done == limit or perf_counter() >= until or stopped():
                 return False
-            return not (goal.on_loss and goal.has_loss(loss.item()))
+            return not (on_loss and goal.has_loss(float(loss)))
 
         try:
             run = self._trainer.iterate(goes_on, watch)

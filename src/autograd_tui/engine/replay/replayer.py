@@ -80,7 +80,7 @@ class ReplayPass:
         checkpoint = checkpoints.take_if_due()
         limit = min(limit, MAX_SKIPPED)
 
-        def goes_on(done: int, loss: Tensor) -> bool:
+        def goes_on(done: int, loss: float | Tensor) -> bool:
             wanted = self._is_wanted(start + done * len(Phase))
             return wanted and done < limit and not checkpoints.is_due(perf_counter() - started)
 

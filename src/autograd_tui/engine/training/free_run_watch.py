@@ -161,26 +161,22 @@ class FreeRunWatch:
 
     # During the iterations.
 
-    @property
-    def has_suspect(self) -> bool:
-        """Whether something has been noticed, as far as is known without a readback."""
-        return self._suspect is not None
-
-    def notices(self, loss: Tensor) -> bool:
-        """Return whether a condition holds for the loss of the iteration that has just run: others would be undone.
+    def notices(self, loss: float | Tensor) -> bool:
+        """Return whether a condition may hold in the iteration that has just run: others would be undone.
 
         On an accelerator that is told at the end of the stretch alone, since reading the loss would wait for it.
         """
-        if not (self._sees_losses and self._is_on_host):
+        if self._suspect is not None:
+            return True
+        if not self._sees_losses or isinstance(loss, Tensor):
             return False
-        value = loss.item()
-        if self._nonfinite and not math.isfinite(value):
+        if self._nonfinite and not math.isfinite(loss):
             return True
         for each in self._of_loss:
-            if each.holds_for(value):
+            if each.holds_for(loss):
                 return True
         for each, memory in self._rises.items():
-            rises = memory.count_loss(value, self._first_iteration + self._iteration - 1)
+            rises = memory.count_loss(loss, self._first_iteration + self._iteration - 1)
             if rises and rises % each.times == 0:
                 return True
         return False
@@ -347,18 +343,30 @@ class FreeRunWatch:
 
     def _suspects_by_loss(self, losses: array[float]) -> Iterable[int]:
         """Yield, for each condition on the loss, the first iteration in which it holds."""
+        start = max(len(losses) - 1, 0) if self._is_on_host else 0  # `notices` has looked at those before
         if self._nonfinite and not all(map(math.isfinite, losses)):
             yield next(index for index, loss in enumerate(losses, 1) if not math.isfinite(loss))
         for watchpoint in self._of_loss:
-            yield from [index for index, loss in enumerate(losses, 1) if watchpoint.holds_for(loss)][:1]
-        for watchpoint in self.armed:
-            if watchpoint.kind == "rises":
-                memory = self._copies().get(watchpoint, ConditionMemory())
-                for index, loss in enumerate(losses, 1):
-                    rises = memory.count_loss(loss, self._first_iteration + index - 1)
-                    if rises and rises % watchpoint.times == 0:
-                        yield index
-                        break
+            yield from [index for index, loss in enumerate(losses[start:], start + 1) if watchpoint.holds_for(loss)][:1]
+        for watchpoint in self._rises:
+            _, first = self._count_rises(watchpoint, losses)
+            if first is not None:
+                yield first
+
+    def _count_rises(self, watchpoint: Watchpoint, losses: Sequence[float]) -> tuple[ConditionMemory, int | None]:
+        """Return what is remembered behind these losses, and the first iteration in which they have risen often enough.
+
+        On the host they were counted as they came, up to the first such one.
+        """
+        memory, first = self._rises[watchpoint], None
+        if losses and memory.iteration == self._first_iteration + len(losses) - 1:
+            return memory, len(losses) if memory.rises and memory.rises % watchpoint.times == 0 else None
+        memory = self._copies().get(watchpoint, ConditionMemory())
+        for index, loss in enumerate(losses, 1):
+            rises = memory.count_loss(loss, self._first_iteration + index - 1)
+            if first is None and rises and rises % watchpoint.times == 0:
+                first = index
+        return memory, first
 
     def start_of(self, suspect: int) -> int:
         """Return behind how many iterations of this stretch frames must begin, to see what holds in the suspect one."""
@@ -370,8 +378,7 @@ class FreeRunWatch:
         for watchpoint in self.armed:
             memory = memories.setdefault(watchpoint, ConditionMemory())
             if watchpoint.kind == "rises":
-                for place, loss in enumerate(losses):
-                    memory.count_loss(loss, self._first_iteration + place)
+                memories[watchpoint], _ = self._count_rises(watchpoint, losses)
             if watchpoint.kind == "still" and losses and self._stillness is not None:
                 memory.still |= self._stillness.counts(watchpoint)
         self.watcher.restore_memories(memories, index)

@@ -38,6 +38,7 @@ class StillCounter:
         self._starts = np.cumsum([0, *(len(piece()) for piece in self._pieces[:-1])])
         self._exact = np.array([each.numel() <= SAMPLE_SIZE for each in watched], dtype=bool)
         self._unchanged = np.zeros(len(watched), dtype=np.int64)  # steps in a row, in this stretch
+        self._is_any_unchanged = False
         self._steps = 0
         self._before = self.read().cpu().double().numpy()
         are_numbers = all(each.numel() == 1 and each.is_cpu for each in watched)
@@ -63,7 +64,8 @@ class StillCounter:
                 return False
         self._numbers_before = now
         self._steps += 1
-        self._unchanged[:] = 0
+        if self._is_any_unchanged:
+            self._unchanged[:], self._is_any_unchanged = 0, False
         return True
 
     def may_hold_after_step(self, values: Tensor) -> bool:
@@ -76,7 +78,8 @@ class StillCounter:
         self._before = now
         self._numbers_before = now.tolist() if self._numbers else []
         self._unchanged = np.where(changed, 0, self._unchanged + 1)
-        if changed.all():
+        self._is_any_unchanged = not changed.all()
+        if not self._is_any_unchanged:
             return False
         self._exact &= ~np.logical_or.reduceat((now == 0) & (np.signbit(now) != np.signbit(before)), self._starts)
         return any(self._may_hold(watchpoint, indices) for watchpoint, indices in self._armed)

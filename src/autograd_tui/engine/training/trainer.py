@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from time import perf_counter
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -56,7 +57,8 @@ class _Way:
         self._params = list(params)
         ordinary = all(type(each) is nn.Parameter and each.layout is torch.strided for each in self._params)
         self._follows = ordinary and sum(each.numel() for each in self._params) == 2
-        self._points: list[tuple[int, Tensor]] = []  # after how many iterations, and both values, on their device
+        self._are_numbers = all(each.numel() == 1 and each.is_cpu for each in self._params)  # read at the least cost
+        self._points: list[tuple[int, Any]] = []  # after how many iterations, and both values, on their device
         self._stride = 1
         self.next_turn = 1 if self._follows else 0  # after how many iterations `note` is to be called; 0: never
 
@@ -68,7 +70,9 @@ class _Way:
             self._points = [point for point in self._points if self._has_turn(point[0])]
         self.next_turn = done + 1 if done < FIRST_WAY_POINTS else (done // self._stride + 1) * self._stride
 
-    def _now(self) -> Tensor:
+    def _now(self) -> Any:
+        if self._are_numbers:
+            return [each.item() for each in self._params]
         return torch.cat([each.detach().reshape(-1) for each in self._params])
 
     def _has_turn(self, done: int) -> bool:
@@ -82,9 +86,13 @@ class _Way:
         self._points = [point for point in self._points if point[0] <= done]
         if ended and self._follows and self._points and self._points[-1][0] != done:
             self._points.append((done, self._now()))
-        if not self._points or any(each.numel() != 2 or each.is_complex() for _, each in self._points):
+        values = [each for _, each in self._points]
+        if not self._are_numbers:
+            if not values or any(each.numel() != 2 for each in values):
+                return ()
+            values = torch.stack(values).tolist()
+        if any(isinstance(x, complex) or isinstance(y, complex) for x, y in values):
             return ()
-        values = torch.stack([each for _, each in self._points]).tolist()
         return tuple((done, x, y) for (done, _), (x, y) in zip(self._points, values, strict=True))
 
 
@@ -241,12 +249,12 @@ class Trainer:
         """Whether a forward may move parameters itself: one has, or too few were watched to say."""
         return self._forward_moves or self.frame.steps < WATCHED_FORWARDS or self._forwards_watched < WATCHED_FORWARDS
 
-    def iterate(self, goes_on: Callable[[int, Tensor], bool], watch: PhaseWatch | None = None) -> FreeRunResult:
+    def iterate(self, goes_on: Callable[[int, float | Tensor], bool], watch: PhaseWatch | None = None) -> FreeRunResult:
         """Run whole iterations at the loop's own speed, with no frames, while `goes_on` says so: at least one.
 
-        `goes_on` gets how many are done, and the last one's loss; `watch` looks at each phase. What the next
-        iteration's frames show of an earlier one is not true: only its last frame is. Where an iteration raises, the
-        state is of no use any more.
+        `goes_on` gets how many are done, and the last one's loss, on an accelerator as a tensor; `watch` looks at each
+        phase. What the next iteration's frames show of an earlier one is not true: only its last frame is. Where an
+        iteration raises, the state is of no use any more.
         """
         on_host = self.state.device.type == "cpu"  # where reading a loss waits for nothing
         values, losses = array("d"), list[Tensor]()  # the losses there, or on an accelerator the tensors
@@ -257,20 +265,23 @@ class Trainer:
         self.tracer.forget()
 
         def run() -> None:
-            done, all_rates = 0, self._reader.learning_rates()
+            done, all_rates, decays = 0, self._reader.learning_rates(), self.state.scheduler is not None
+            value: float | Tensor
             for loss in self._loop.iterations(watch):
                 if on_host:
-                    values.append(loss.item())
+                    value = loss.item()
+                    values.append(value)
                 else:
-                    losses.append(loss.detach())
+                    value = loss.detach()
+                    losses.append(value)
+                del loss  # or its graph would live on through the next iteration
                 done += 1  # noqa: SIM113 - enumerate would hold the loss too
                 if done == way.next_turn:
                     way.note(done)
-                if self.state.scheduler is not None and all_rates != (all_rates := self._reader.learning_rates()):
+                if decays and all_rates != (all_rates := self._reader.learning_rates()):
                     rates.append((done, all_rates[0]))
-                if not goes_on(done, loss):
+                if not goes_on(done, value):
                     break
-                del loss  # or its graph would live on through the next iteration
             self.state.check_parameters()
             self.state.check_buffers()
             self.state.check_optimizer()
@@ -292,7 +303,7 @@ class Trainer:
         return FreeRunResult(
             values or _as_doubles(losses),
             tuple(each for each in rates if each[0] <= done),
-            way.points(done, ended=not is_interrupted),
+            way.points(done, ended=raised is None),
             raised,
         )
 
