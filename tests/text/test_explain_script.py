@@ -11,7 +11,7 @@ from autograd_tui.core.frame import Frame
 from autograd_tui.text.batch_table import batch_lines
 from autograd_tui.text.explain import explain
 from autograd_tui.text.frame_summary import status_line
-from autograd_tui.text.script_calls import cut_call_rows, kind_of, learn_order, shown_order
+from autograd_tui.text.script_calls import call_rows, cut_call_rows, kind_of, learn_order, shown_order
 from autograd_tui.text.script_lines import code_title, script_code_lines
 from autograd_tui.text.story import losses_of
 from autograd_tui.text.styled_text import length, plain
@@ -238,3 +238,24 @@ def test_a_long_loop_is_cut_around_its_present_call_and_never_at_the_edge(width:
         assert str(kind_of(frame)) in names.lower()
         assert names.endswith("…") or names.rstrip().endswith(("scheduler", "▐"))
         assert names.startswith("…") or names.lower().lstrip(" ▌")[0] == "f"
+
+
+@pytest.mark.parametrize("width", [56, 60, 62])
+def test_the_loss_stays_below_its_forward_where_the_strip_is_short(width: int) -> None:
+    loop = ("zero_grad", "forward", "backward", "clip", "step")
+    numbers = {"forward": "loss 8.9037 old", "backward": "|grad| 1.2345", "step": "|move| 0.1269"}
+    frame = replace(accumulated()[2], command=Command("z"))
+    assert frame.script is not None
+    names, below = call_rows(frame, frame.script, loop, width, numbers)
+    assert plain(below).index("loss 8.9037 old") == plain(names).index("forward")
+    assert "|grad|" not in plain(below)  # the loss reaches below it
+    assert ("|move| 0.1269" in plain(below)) is (plain(names).index("step") + 13 <= width)
+    assert max(map(length, (names, below))) <= width
+
+
+def test_a_loss_that_is_not_finite_is_an_error_in_a_short_strip_too() -> None:
+    frame = accumulated()[1]
+    assert frame.script is not None
+    assert kind_of(frame) == "forward"
+    below = call_rows(frame, frame.script, KINDS, 62, {"forward": "loss NaN"})[1]
+    assert ("loss NaN", "error") in below

@@ -166,3 +166,18 @@ def test_inside_an_operation_of_a_module_of_torch_lights_the_line_that_calls_the
         for op in trace.ops
     }
     assert shown["0"] == shown["2"] == ["▶ logits = model(x)  # above 0: spiral 1"]
+
+
+@pytest.mark.parametrize("width", range(12, 44))
+def test_a_line_of_the_listing_that_has_no_room_says_that_it_goes_on(width: int) -> None:
+    session = open_session("linear")
+    panel = CodePanel()
+    panel.view = View(about=session.about)
+    frame = session.run("f")
+    rows = [plain(line).rstrip() for line in panel.draw(frame, width, 99)]
+    whole = [plain(line).rstrip() for line in panel.draw(frame, 200, 99)]
+    assert max(map(len, rows)) <= width
+    for row, code in zip(rows, whole, strict=True):
+        if "optimizer.step" in code:  # its comment is shorter where there is less room
+            row, code = (each.partition("  #")[0].rstrip() for each in (row, code))
+        assert row == code or (row.endswith("…") and code.startswith(row[:-1]))

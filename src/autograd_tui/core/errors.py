@@ -49,5 +49,5 @@ def first_few(names: Sequence[str], count: int = 4) -> str:
 
 
 def clipped(text: str, length: int = MAX_WORD_LENGTH) -> str:
-    """Return the first `length` characters of what is quoted in a sentence."""
+    """Return the first `length` characters of what is quoted; "…" for those that are left out."""
     return text if len(text) <= length else text[: length - 1] + "…"

@@ -55,7 +55,7 @@ def call_rows(frame: Frame, stop: ScriptStop, seen: tuple[str, ...], width: int,
     """Return two rows: the kinds of calls with the present one marked, and the key number of each below it.
 
     `numbers` are those of the four phases. Where there is no room for all, the script's own variable goes first, then
-    the arrows shrink, then the numbers of all but the present call go.
+    the arrows shrink, then numbers go that would reach below another: those of the present call and the loss last.
     """
     return _call_rows(frame, stop, shown_order(seen, frame), width, numbers)
 
@@ -89,15 +89,16 @@ def _call_rows(
         labels[0] = "…" * more + labels[0]
         texts = [texts_by_kind.get(kind, "") if with_numbers else "" for kind in kinds]
         rows = _rows(kinds, labels, texts, arrow, present, raised=frame.error is not None)
-        if not with_numbers and present is not None:
-            start = sum(map(length, ([rows[0][index]] for index in range(2 * kinds.index(present))))) + 1
-            text = texts_by_kind.get(present, "")
-            rows[1] = [(" " * max(min(start, width - len(text)), 0) + text, "error" if frame.error else "")]
+        if not with_numbers:
+            starts = [sum(length([span]) for span in rows[0][: 2 * index]) + 1 for index in range(len(kinds))]
+            columns = {kind: start for kind, start in zip(kinds, starts, strict=True) if kind in texts_by_kind}
+            rows[1] = _numbers_with_room(columns, texts_by_kind, width, present, raised=frame.error is not None)
         if max(map(length, rows)) <= width:
             break
     return rows
 
 
+GAP = 2  # columns between two numbers
 _FORMS = (  # whether the variable is written, the arrows, and whether all numbers are: the longest first
     (True, " ───▶ ", True),
     (True, " ─▶ ", True),
@@ -135,9 +136,33 @@ def _rows(
         spare = cell - len(label) - len(link)
         line = link.replace("─", "─" * (1 + spare), 1) if "─" in link else " " * spare + link
         names += [(label, ("error" if raised else "now") if here else "dim"), (line, "dim")]
-        style = "error" if (here and raised) or shows_nonfinite(text) else "" if here else "dim"
-        numbers.append((f" {text}".ljust(cell), style))
+        numbers.append((f" {text}".ljust(cell), _number_style(text, here=here, raised=raised)))
     return [names, numbers]
+
+
+def _numbers_with_room(
+    columns: dict[str, int], texts: dict[str, str], width: int, present: str | None, *, raised: bool
+) -> Line:
+    """Write numbers below their kinds, by the column where each begins; what reaches into another one is left out."""
+    taken: dict[int, str] = {}
+    for kind in sorted(columns, key=lambda kind: (kind != present, kind != "forward")):
+        start = min(columns[kind], max(width - len(texts[kind]), 0)) if kind == present else columns[kind]
+        end = start + len(texts[kind])
+        clear = all(end + GAP <= other or other + len(texts[which]) + GAP <= start for other, which in taken.items())
+        if texts[kind] and clear and (kind == present or end <= width):
+            taken[start] = kind
+    line: Line = []
+    for start in sorted(taken):
+        text = texts[taken[start]]
+        line += [
+            (" " * (start - length(line)), ""),
+            (text, _number_style(text, here=taken[start] == present, raised=raised)),
+        ]
+    return line
+
+
+def _number_style(text: str, *, here: bool, raised: bool) -> str:
+    return "error" if (here and raised) or shows_nonfinite(text) else "" if here else "dim"
 
 
 def call_numbers(frame: Frame, stop: ScriptStop) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from autograd_tui.core.errors import clipped
 from autograd_tui.core.frame import Frame
 from autograd_tui.core.script_stop import ScriptStop
 from autograd_tui.text.styled_text import Line, scrolled
@@ -50,8 +51,7 @@ def script_code_lines(frame: Frame, stop: ScriptStop, width: int, height: int) -
 
 def _row(frame: Frame, stop: ScriptStop, index: int, digits: int, indent: int, width: int) -> Line:
     number, code = stop.first_line + index, stop.source[index].expandtabs(4)[indent:]
-    here, room = number == stop.line, max(width - digits - 3, 1)
-    code = code if len(code) <= room else f"{code[: room - 1]}…"
+    here, code = number == stop.line, clipped(code, max(width - digits - 3, 1))
     mark = ("! " if frame.error else "▶ ") if here else "  "
     style = ("error" if frame.error else "strong") if here else ""
     return [(mark, "error" if frame.error else "accent"), (f"{number:>{digits}} ", "dim"), *_styled(code, style)]

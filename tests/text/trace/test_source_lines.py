@@ -65,3 +65,16 @@ def test_in_one_row_the_file_is_named() -> None:
 
 def test_an_operation_without_a_line_of_its_own_shows_that_of_the_phase() -> None:
     assert texts(source_lines(at(None), ("loss.backward()",), 40, 3)) == ["▶ loss.backward()"]
+
+
+@pytest.mark.parametrize("height", [1, 3])
+@pytest.mark.parametrize("there", [True, False])
+def test_a_line_that_has_no_room_says_that_it_goes_on(height: int, there: bool, tmp_path: Path) -> None:
+    code = "total = self.w * x + self.b"
+    file = tmp_path / f"wide{height}{there}.py"
+    if there:
+        file.write_text(f"\n{code}\n\n")
+    (row,) = [row for row in texts(source_lines(at(Source(str(file), 2, code)), (), 24, height)) if "total" in row]
+    assert row.endswith("…")
+    assert len(row) <= 24
+    assert code.startswith(row.split("  ")[-1].removeprefix("▶ ").removesuffix("…"))

@@ -8,6 +8,7 @@ from pathlib import PurePath
 from textwrap import dedent
 
 from autograd_tui.core.command import Phase
+from autograd_tui.core.errors import clipped
 from autograd_tui.core.trace import Node, Operation, Source, Trace, Value
 from autograd_tui.text.equation import wrapped_rows
 from autograd_tui.text.styled_text import Line, justified, one_line, printable
@@ -151,10 +152,11 @@ def source_lines(position: TracePosition, listing: Sequence[str], width: int, he
     """Return the source lines around an operation, its own highlighted; without a source, the lines of `listing`."""
     source = position.op.source
     if source is None:
-        return [[("▶ ", "accent"), (printable(line)[: width - 2], "strong")] for line in listing[:height]]
+        return [[("▶ ", "accent"), (clipped(printable(line), width - 2), "strong")] for line in listing[:height]]
     if height < 2:
         file_and_line = f"{PurePath(source.file).name}:{source.line} "
-        return [justified([("▶ ", "accent"), (printable(source.text), "strong")], [(file_and_line, "dim")], width)]
+        code = clipped(printable(source.text), width - 2)
+        return [justified([("▶ ", "accent"), (code, "strong")], [(file_and_line, "dim")], width)]
     return _file_lines(source, width, height)
 
 
@@ -162,14 +164,14 @@ def _file_lines(source: Source, width: int, height: int) -> list[Line]:
     """Return lines of the file; only the traced one where the file has changed since."""
     file_lines = linecache.getlines(source.file)
     if not 0 < source.line <= len(file_lines) or file_lines[source.line - 1].strip() != source.text:
-        return [[("▶ ", "accent"), (f"{source.line}  ", "dim"), (printable(source.text)[: width - 8], "now")]]
+        return [[("▶ ", "accent"), (f"{source.line}  ", "dim"), (clipped(printable(source.text), width - 8), "now")]]
     first = max(min(_first_visible(source.line - 1, height), len(file_lines) - height), 0)
     digits = len(str(first + height))
     texts = dedent("".join(file_lines[first : first + height])).splitlines()
     lines: list[Line] = []
     for number, text in enumerate(texts, first + 1):
         is_current = number == source.line
-        code = printable(text.rstrip())[: width - digits - 4]
+        code = clipped(printable(text.rstrip()), width - digits - 4)
         mark, style = ("▶ ", "now") if is_current else ("  ", "")
         lines.append([(mark, "accent"), (f"{number:>{digits}}  ", "dim"), (code, style)])
     return lines

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
+from autograd_tui.core.errors import clipped
 from autograd_tui.core.frame import Frame, TorchError
 from autograd_tui.core.script_stop import ScriptStop
 from autograd_tui.text.explain import step_comment
@@ -55,6 +56,7 @@ class CodePanel(Panel):
                     code += step_comment(frame, max(width - len(code) - 2, 0))
                 mark = marks.get((phase, index), "" if phase == "setup" else "  ")
                 style = "error" if mark == "! " else "strong" if mark.strip() else "dim" if phase == "setup" else ""
+                code = clipped(code.rstrip(), width - len(mark))
                 lines.append([(mark, "error" if frame.error else "accent"), *_code(code, style)])
         if not self._running_line_only:
             return lines[max(len(lines) - height, 0) :]
