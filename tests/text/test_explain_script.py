@@ -206,6 +206,13 @@ def test_the_status_row_says_where_the_script_is_held(width: int, says: str) -> 
     assert len(row) <= width
 
 
+def test_the_status_row_writes_numbers_as_they_are_typed() -> None:
+    frame = replace(gan()[10], iteration=1096, index=5479)
+    row = plain(status_line(frame, ABOUT, 5480, 100))
+    assert "iteration 1096 " in row
+    assert "frame 5479 of 5480" in row
+
+
 def test_the_status_row_says_where_the_parameters_are() -> None:
     frame = gan()[10]
     assert frame.script is not None

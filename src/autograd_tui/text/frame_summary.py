@@ -106,15 +106,15 @@ def _script_status_line(
     """Write the row of a script: where it is held, its optimizers, how far it has come."""
     behind = frame.index < newest
     right: Line = [
-        (f"iteration {frame.iteration:,}   ", ""),
-        (f"frame {frame.index:,} of {newest:,} ", "now" if behind else ""),
+        (f"iteration {frame.iteration}   ", ""),
+        (f"frame {frame.index} of {newest} ", "now" if behind else ""),
     ]
     position = stop_position(stop)
     same_file = position.startswith(f"{about.title}:")
     place = f"{about.title}:{stop.line}" if same_file else f"{about.title} · {position}" if position else about.title
     optimizers = _optimizers_of(frame, stop)
     short = [(right, [place, optimizers, f" · {stop.device}"]), (right, [place, optimizers]), (right, [place, ""])]
-    brief: Line = [(f"iteration {frame.iteration:,} ", "")]
+    brief: Line = [(f"iteration {frame.iteration} ", "")]
     for numbers, (where, *parts) in (*short, (brief, [place, ""]), (brief, [position or about.title, ""])):
         left: Line = [*unkept_mark(unkept), (f" {where}", "strong"), ("".join(parts), "")]
         if length(left) + length(numbers) < width:

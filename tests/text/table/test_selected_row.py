@@ -198,3 +198,13 @@ def test_of_parameters_of_several_values_the_one_with_the_largest_gradient_is_sh
     assert best_to_show(before) == before.params.layout.names.index(max(sizes, key=lambda each: sizes[each].norm or 0))
     grads = {grad.name: grad.norm or 0.0 for grad in frame.grads if grad is not None and grad.size > 1}
     assert best_to_show(frame) == frame.params.layout.names.index(max(grads, key=lambda each: grads[each]))
+
+
+def test_where_a_panel_is_narrow_the_norm_of_a_gradient_stands_beside_its_age() -> None:
+    frame = large("fb").frame
+    index = frame.params.layout.names.index("gate")
+    grad = frame.grads[index]
+    assert grad is not None
+    rows = said(frame, "gate", width=36).splitlines()
+    assert f"gradient fresh  norm {number(grad.norm)}" in rows
+    assert max(map(len, rows)) <= 36

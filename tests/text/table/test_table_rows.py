@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -94,6 +95,13 @@ def test_the_column_that_is_sorted_by_is_marked_and_never_goes() -> None:
 @pytest.mark.parametrize(("commands", "grad"), [("f", "None"), ("fbsz", "None")])
 def test_a_layer_without_gradients_says_none(commands: str, grad: str) -> None:
     assert grad in row_of(drawn(after(commands), TableView()), "stem").split()
+
+
+def test_bars_have_a_scale_only_where_there_is_something_to_measure() -> None:
+    none, some = (drawn(after(commands), width=100) for commands in ("f", "fb"))
+    assert re.search(r"1e-?\d+ +log +1e-?\d+", some[0])
+    assert "log" not in none[0]
+    assert len(none[0]) == len(some[0])  # its columns stay where they are
 
 
 def test_gradients_of_several_ages_get_a_column_that_says_which() -> None:

@@ -77,18 +77,21 @@ def _numbers(
 ) -> list[Line]:
     row, grad = frame.params[index], frame.grads[index]
     value, slope = (exact.value, exact.grad) if exact else (row, grad)
-    cells = 0 if not inline else HISTOGRAM_BINS if width >= WIDE_WIDTH else HISTOGRAM_BINS // 2
+    wide = width >= WIDE_WIDTH
+    cells = 0 if not inline else HISTOGRAM_BINS if wide else HISTOGRAM_BINS // 2
     lines = _heading(row, width, note=" · exact" * bool(exact))
     if also:
         lines += wrapped(f"the same tensor as {', '.join(also)}", width, style="dim")
-    lines += _packed_lines("value", _stats_words(value, cells=cells), width)
+    lines += _packed_lines("value", _stats_words(value, cells=cells, norm_first=not wide), width)
     if frame.groups:
         lines += _group_lines(frame, index, width)
     words = _no_gradient(frame, index)
     if grad is not None and slope is not None:
-        word = full_status(frame, grad, index) if width >= WIDE_WIDTH else gradient_status(frame, index)
+        word = full_status(frame, grad, index) if wide else gradient_status(frame, index)
         words = (
-            [*_stats_words(slope, signed=True), word] if slope.size == 1 else [word, *_stats_words(slope, cells=cells)]
+            [*_stats_words(slope, signed=True), word]
+            if slope.size == 1
+            else [word, *_stats_words(slope, cells=cells, norm_first=not wide)]
         )
     lines += _packed_lines("gradient", words, width)
     for each in exact.state if exact else _state_rows(frame, row.name):
@@ -178,7 +181,9 @@ def _turns(row: TensorStats, exact: Inspection) -> bool:
     return exact.cosine is not None and row.name in ("momentum_buffer", "exp_avg")
 
 
-def _stats_words(row: TensorStats, *, signed: bool = False, cells: int = HISTOGRAM_BINS) -> list[str]:
+def _stats_words(
+    row: TensorStats, *, signed: bool = False, cells: int = HISTOGRAM_BINS, norm_first: bool = False
+) -> list[str]:
     """Write all values where they are few, else norm, mean, std, and the histogram between its ends."""
     if row.values is not None:
         norm = [f"norm {number(row.norm)}"] if row.size > 1 else []
@@ -191,7 +196,9 @@ def _stats_words(row: TensorStats, *, signed: bool = False, cells: int = HISTOGR
     rms = None if row.norm is None or row.size < 2 else row.norm / math.sqrt(row.size)
     known = [("norm", row.norm, False), ("rms", rms, False)]
     known += [("mean", row.mean, row.sampled), ("std", row.std, row.sampled)]
-    written += [f"{word} {measured(value, sampled=sampled)}" for word, value, sampled in known if value is not None]
+    numbers = [f"{word} {measured(value, sampled=sampled)}" for word, value, sampled in known if value is not None]
+    first = 2 * (norm_first and rms is not None and not row.nonfinite)  # the norm, and the rms that is made of it
+    written = [*numbers[:first], *written, *numbers[first:]]
     if row.stored is not None:
         ends = [] if row.nonfinite or row.min is None else [f"{number(row.min)} to {number(row.max)}"]
         written += [*ends, f"sparse: {count(row.stored)} of {count(row.size)} values stored"]

@@ -45,15 +45,15 @@ class Column:
 class LogScale:
     """A logarithmic scale between two powers of ten, for bars."""
 
-    low: int = -1  # exponents
-    high: int = 0
+    low: int  # exponents
+    high: int
 
     @classmethod
-    def of(cls, values: Sequence[float]) -> LogScale:
-        """Return the scale that holds the positive finite ones of some values."""
+    def of(cls, values: Sequence[float]) -> LogScale | None:
+        """Return the scale that holds the positive finite ones of some values; None where none is."""
         logs = [math.log10(value) for value in values if 0 < value < math.inf]
         if not logs:
-            return cls()
+            return None
         low = math.floor(min(logs))
         return cls(low, max(math.ceil(max(logs)), low + 1))
 
@@ -178,11 +178,12 @@ class TableRows:
 
     def _flow(self, width: int) -> Column:
         """Return the column of bars that compare the size of one value of the gradient."""
-        return Column(self._scale.heading(width), "flow", width + 2, lambda at: self._bar(at, width), self._grad_style)
+        heading = self._scale.heading(width) if self._scale is not None else ""
+        return Column(heading, "flow", width + 2, lambda at: self._bar(at, width), self._grad_style)
 
     def _bar(self, at: Indices, width: int) -> str:
         rms = self._columns.grad_rms(at)
-        drawn = bar(self._scale.share(rms), width) if rms is not None else ""
+        drawn = bar(self._scale.share(rms), width) if self._scale is not None and rms is not None else ""
         return f"{drawn:<{width}}"
 
     def _trend(self, at: Indices) -> str:
