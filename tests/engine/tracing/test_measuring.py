@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import math
 from collections.abc import Callable
+from itertools import pairwise
 
 import pytest
 import torch
@@ -29,7 +30,7 @@ class Network(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         self.look()
-        h = self.second(self.norm(self.first(x)).relu())
+        h = self.second(self.norm(self.first(x)).relu_())
         return self.last(h.permute(0, 2, 3, 1).exp().mean((1, 2)))
 
 
@@ -71,6 +72,28 @@ def test_forwards_that_compute_the_same_are_measured_alike() -> None:
     assert first == second
 
 
+def test_numbers_asked_for_later_are_those_of_the_phase() -> None:
+    at_once, later = opened(), opened()
+    wanted, traces = [], []
+    for letter in "fbsz" * 2:
+        trace, other = at_once.run(f"i:{letter}").trace, later.run(f"i:{letter}").trace
+        assert trace is not None
+        assert other is not None
+        wanted.append(_numbers(trace))
+        traces.append(other)
+    assert [_numbers(trace) for trace in traces] == wanted
+    norm, relu = next(pair for pair in pairwise(traces[0].ops) if pair[1].name == "relu_")
+    low = norm.output[0].stats.min
+    assert low is not None
+    assert low < 0 == relu.output[0].stats.min  # the one was changed into the other
+
+
+def _numbers(trace: Trace) -> list[object]:
+    values = [value for op in trace.ops for value in (*op.inputs, *op.output, *op.grad_in, *op.grad_out)]
+    values += [value for node in trace.nodes for value in node.saved or ()]
+    return [(value.stats, value.first) for value in values if value is not None]
+
+
 @pytest.mark.parametrize("bad", [0.0, math.nan, -math.inf])
 @pytest.mark.parametrize("layout", ["permuted", "apart", "channels last"])
 def test_the_bounds_of_a_large_tensor_are_found_in_whatever_order_it_lies(bad: float, layout: str) -> None:
@@ -88,6 +111,29 @@ def test_the_bounds_of_a_large_tensor_are_found_in_whatever_order_it_lies(bad: f
     wanted = torch.tensor([arranged.min().item(), arranged.max().item()])
     assert torch.tensor([row.min, row.max]).equal(wanted) or (math.isnan(bad) and math.isnan(row.min or 0.0))
     assert row.nonfinite == int((~arranged.isfinite()).sum())
+
+
+class Growing(nn.Module):
+    """Large values whose squares are infinite long before they are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.factor = nn.Parameter(torch.tensor(1e25))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x * self.factor) * self.factor
+
+
+@pytest.mark.parametrize("size", [5000, 50_000])
+def test_the_first_infinity_is_found_where_finite_values_came_in_whose_norm_is_infinite(size: int) -> None:
+    def build(options: Options) -> Parts:
+        x = torch.ones(size)
+        return Parts(model=Growing(), batch=lambda _: (x, x), loss=lambda output, y: (output * y).sum())
+
+    grown, infinite, *_ = forward(open_session(Scenario("growing", build))).ops
+    assert (grown.output[0].nonfinite, grown.not_finite) == (0, ())
+    assert [each.infinities for each in infinite.not_finite] == [size]
+    assert infinite.not_finite[0].input_values == pytest.approx((1e25, 1e25))
 
 
 def test_the_collector_rests_while_a_phase_is_recorded_and_not_afterwards() -> None:

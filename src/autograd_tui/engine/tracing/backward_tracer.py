@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -122,12 +122,14 @@ class BackwardTracer:
         """Return an operation for each node run; `calls`: those of the forward, () where it was not traced."""
         self._measurements.read()
         self._find_nonfinite()
-        runs, table, names = self._runs, self._measurements.table, before.params.layout.names
-        grads = GradsAround(names, before.grads, after.grads, table, undone=after.error is not None)
-        return LazySequence(
-            len(runs),
-            lambda: (_op(number, each, nodes[each.node], calls, table, grads) for number, each in enumerate(runs)),
-        )
+        runs, measurements, names = self._runs, self._measurements, before.params.layout.names
+
+        def all_ops() -> Iterator[Operation]:
+            table = measurements.table
+            grads = GradsAround(names, before.grads, after.grads, table, undone=after.error is not None)
+            return (_op(number, each, nodes[each.node], calls, table, grads) for number, each in enumerate(runs))
+
+        return LazySequence(len(runs), all_ops)
 
     def _find_nonfinite(self) -> None:
         """Find NaN and infinity in the small gradients that were measured; then let the saved tensors go."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from autograd_tui.core.tensor_stats import NONFINITE_COLUMN, ROW_WIDTH, SAMPLE_SIZE, StatsLayout, StatsTable
@@ -26,6 +27,7 @@ from autograd_tui.engine.training.stats_reader import (
 )
 from autograd_tui.engine.training.tensor_properties import (
     TensorKind,
+    as_real_floats,
     in_memory,
     kind_key,
     storage_address,
@@ -35,6 +37,8 @@ from autograd_tui.engine.training.tensor_properties import (
 MAX_PLANS = 1024  # that are kept: a model may run on ever new shapes
 MAX_READ_PLANS = 4  # a forward's and a backward's, with room for a last batch of another size
 MAX_HELD_BYTES = 1 << 28  # of an accelerator's memory, in large tensors whose norms have not been read yet
+MAX_COPIED_VALUES = 1 << 15  # of a tensor that is copied, which is sooner than measuring it: more have several threads
+MAX_COPIED_BYTES = 1 << 22  # in copies that are measured once somebody asks for a phase's numbers
 
 LOST_TENSORS = (
     "A tensor was changed in place before it was measured to the end: "
@@ -51,6 +55,7 @@ class MeasuringPlan:
     on_host: bool
     is_strided: bool  # and measurable
     nbytes: int  # of the values of a strided tensor
+    may_be_copied: bool  # though it is large
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +77,9 @@ class MeasuringPlans:
         strided = kind.measurable and not kind.sparse
         indices = draw_sample_indices(kind.reals, kind.device) if strided and kind.size > SAMPLE_SIZE else None
         nbytes = kind.size * tensor.element_size() if strided else 0
-        self.plans[key] = plan = MeasuringPlan(kind, indices, kind.device.type == "cpu", strided, nbytes)
+        on_host = kind.device.type == "cpu"
+        may_be_copied = on_host and kind.size <= MAX_COPIED_VALUES and tensor.dtype in (torch.float32, torch.float64)
+        self.plans[key] = plan = MeasuringPlan(kind, indices, on_host, strided, nbytes, may_be_copied)
         return plan
 
     def read_plan(self, kinds: list[TensorKind]) -> ReadPlan:
@@ -117,22 +124,58 @@ class NonFiniteSearch:
     found: list[NonFinite]  # which the answer is added to
 
 
+@dataclass(frozen=True, slots=True)
+class RawMeasurements:
+    """What was taken of tensors while they were as they were, on the host: their numbers are computed of it."""
+
+    plan: ReadPlan
+    kinds: Sequence[TensorKind]
+    results: Sequence[list[Tensor]]  # by number: all values of a small tensor or a copied one, or what was launched
+    copied: Mapping[int, Tensor]  # the sample indices of copied tensors, by number
+    unusual: Mapping[int, Tensor | None]  # large ones to be measured again, by number; None where it was lost
+
+    def to_table(self) -> StatsTable:
+        """Return the numbers; always the same, since two threads may ask at once."""
+        results, unusual = list(self.results), dict(self.unusual)
+        for number, indices in self.copied.items():
+            copy = results[number][0]
+            results[number] = launch_large(copy, indices, memory_order=True)
+            if _is_unusual(_norm(results[number])):
+                unusual[number] = copy
+        table = StatsTable(self.plan.layout, self.plan.numbers(self.plan.in_launch_order(results)))
+        self.plan.forget()
+        columns = (table.numbers[column::ROW_WIDTH] for column in range(3))
+        for number, (norm, low, high) in enumerate(zip(*columns, strict=True)):
+            if low == high == 0:
+                continue
+            if number in unusual:
+                _remeasure_large(table, number, unusual[number])
+            elif _is_unusual(norm) and _is_small(self.kinds[number]):
+                remeasure(table, number, results[number][0])
+        return table
+
+
 class MeasurementBatch:
     """Measures tensors; each measurement has a number, which is its row in `table` after `read`.
 
-    A tensor is measured as it is at the call of `measure`: it may change or vanish afterwards.
+    A tensor is measured as it is at the call of `measure`: it may change or vanish afterwards. What can be computed
+    later is computed when `table` is asked for first.
 
     Where a large tensor turns out to have NaN or infinity, it is looked at again. On the CPU that is known at once. An
     accelerator is not waited for: large tensors are held until `read`, but for MAX_HELD_BYTES at most.
     """
 
     def __init__(self, plans: MeasuringPlans | None = None) -> None:
-        self.table = StatsTable(StatsLayout((), (), (), ()), array("d"))
+        self._table = StatsTable(StatsLayout((), (), (), ()), array("d"))
+        self._raw: RawMeasurements | None = None  # from `read` on, until the table is made of it
+        self._keeps_values = False
         self._has_lost_tensors = False  # whether some were changed in place before they could be measured again
         self._plans = MeasuringPlans() if plans is None else plans
         self._kinds: list[TensorKind] = []
         self._is_on_host = True  # whether all that is measured is
         self._results: list[list[Tensor]] = []
+        self._copied: dict[int, Tensor] = {}  # the sample indices of large tensors that are copied, by number
+        self._copied_bytes = 0
         self._scalars: list[Tensor] = []
         self._to_remeasure: dict[int, Tensor | None] = {}  # copies, by number; None where it was lost
         self._scalar_values: list[float] = []
@@ -155,19 +198,31 @@ class MeasurementBatch:
         self._kinds.append(plan.kind)
         self._is_on_host = self._is_on_host and plan.on_host
         plain = tensor.detach()
-        if plan.sample_indices is not None:
+        if plan.sample_indices is None:
+            measured = plain.clone() if plan.is_strided else launch_sparse(plain) if plan.kind.measurable else None
+            self._results.append([] if measured is None else [measured])
+        elif plan.may_be_copied and (copy := self._copy(plain, plan)) is not None:
+            self._copied[number] = plan.sample_indices
+            self._results.append([copy])
+        else:
             results = launch_large(plain, plan.sample_indices, memory_order=True)
             self._results.append(results)
             if plan.on_host:
-                self._check_norm(number, math.hypot(*results[0].tolist()), plain)
+                self._check(number, results, plain)
             else:
                 held = self._held[number] = VersionedTensor(plain)
                 self._hold(held, plain)
-        elif plan.is_strided:
-            self._results.append([plain.clone()])
-        else:
-            self._results.append([launch_sparse(plain)] if plan.kind.measurable else [])
         return number
+
+    def _copy(self, plain: Tensor, plan: MeasuringPlan) -> Tensor | None:
+        """Return a copy that will be measured later; None for one that may not be finite, and where there are many."""
+        if self._copied_bytes + plan.nbytes > MAX_COPIED_BYTES or not plain.is_contiguous():
+            return None
+        copy = plain.clone()
+        if not math.isfinite(copy.sum().item()):
+            return None
+        self._copied_bytes += plan.nbytes
+        return copy
 
     def measure_scalar(self, number: Tensor) -> int:
         """Start reading a tensor of one element; return the number that `scalar` takes."""
@@ -215,23 +270,37 @@ class MeasurementBatch:
                 held.copy()
 
     def read(self) -> None:
-        """Bring all results to the host and fill `table`; values are kept where one is not finite."""
+        """Bring all results to the host; values are kept where one is not finite."""
         if not self._is_on_host:
             on_host = iter(to_host([*chain.from_iterable(self._results), *self._scalars]))
             self._results = [[next(on_host) for _ in results] for results in self._results]
             self._scalars = list(on_host)
         self._scalar_values = [float(each) for each in self._scalars]
-        self._let_go([self._results[number][0] for number in self._held])
+        self._let_go([self._results[number] for number in self._held])
         plan = self._plans.read_plan(self._kinds)
-        self.table = StatsTable(plan.layout, plan.numbers(plan.in_launch_order(self._results)))
-        plan.forget()
-        self._remeasure()
-        if not any(self.table.numbers[NONFINITE_COLUMN::ROW_WIDTH]):
+        self._raw = RawMeasurements(plan, self._kinds, self._results, self._copied, self._to_remeasure)
+        again = self._to_remeasure
+        if self._may_have_small_nonfinite() or not all(each is not None and each.is_cpu for each in again.values()):
+            numbers = self.table.numbers  # what must be looked at before the tensors change
+            rows = [number for number, each in again.items() if each is None]
+            self._has_lost_tensors = any(any(numbers[row * ROW_WIDTH + 1 : row * ROW_WIDTH + 3]) for row in rows)
+            self._keeps_values = any(numbers[NONFINITE_COLUMN::ROW_WIDTH])
+        if not self._keeps_values:
             self.drop_values()
+
+    @property
+    def table(self) -> StatsTable:
+        """After `read`, the numbers."""
+        raw = self._raw
+        if raw is not None:
+            self._table = raw.to_table()
+            self._raw = None
+        return self._table
 
     def drop_values(self) -> None:
         """Let go of the values that `read` has kept."""
         self._kinds, self._results, self._scalars, self._to_remeasure = [], [], [], {}
+        self._copied, self._keeps_values = {}, False
 
     def notes(self) -> tuple[str, ...]:
         """Return, after `read`, what must be said about the numbers."""
@@ -240,14 +309,12 @@ class MeasurementBatch:
     @property
     def keeps_values(self) -> bool:
         """Whether `read` has kept values, and `drop_values` was not called."""
-        return bool(self._kinds)
+        return self._keeps_values
 
     def values(self, number: int) -> Tensor | None:
         """Return, after `read`, all values of a small tensor; None for others, and once they are dropped."""
         kind = self._kinds[number] if self._kinds else None
-        if kind is None or not kind.measurable or kind.sparse or kind.size > SAMPLE_SIZE:
-            return None
-        return self._results[number][0].reshape(kind.shape)
+        return self._results[number][0].reshape(kind.shape) if kind is not None and _is_small(kind) else None
 
     def not_finite(self, number: int) -> bool:
         """Return, after `read`, whether a small tensor has NaN or infinity in it, and its values are kept."""
@@ -257,12 +324,21 @@ class MeasurementBatch:
         """Return, after `read`, a value that `measure_scalar` has started to read."""
         return self._scalar_values[number]
 
-    def _check_norm(self, number: int, norm: float, plain: Tensor | None) -> None:
+    def _may_have_small_nonfinite(self) -> bool:
+        """Return whether a small tensor has NaN or infinity; finite values that add up to it are taken for that too."""
+        rows: dict[torch.dtype, list[Tensor]] = {}
+        for kind, results in zip(self._kinds, self._results, strict=True):
+            if _is_small(kind) and (results[0].is_floating_point() or results[0].is_complex()):
+                rows.setdefault(results[0].dtype, []).append(results[0].reshape(-1))
+        return not all(math.isfinite(as_real_floats(torch.cat(each)).sum().item()) for each in rows.values())
+
+    def _check(self, number: int, results: Sequence[Tensor], plain: Tensor | None) -> None:
         """Keep a copy of a large tensor that must be measured again; None: it is lost."""
-        if not MIN_EXACT_NORM < norm < math.inf:
+        if _is_unusual(_norm(results)):
             self._to_remeasure[number] = None if plain is None else plain.clone()
-            if not math.isfinite(norm):
-                self._large_nonfinite[number] = math.isnan(norm)
+            low, high = results[1].item(), results[2].item()
+            if not (math.isfinite(low) and math.isfinite(high)):  # only its squares may be out of range
+                self._large_nonfinite[number] = math.isnan(low)
 
     def _hold(self, held: VersionedTensor, tensor: Tensor) -> None:
         together = self._held_in.setdefault(storage_address(tensor), [])
@@ -270,14 +346,15 @@ class MeasurementBatch:
             self._held_bytes += tensor.numel() * tensor.element_size()
         together.append(held)
         if self._held_bytes > MAX_HELD_BYTES:
-            self._let_go(to_host([self._results[number][0] for number in self._held]))
+            on_host = iter(to_host([each for number in self._held for each in self._results[number][:3]]))
+            self._let_go([[next(on_host) for _ in range(3)] for _ in self._held])
 
-    def _let_go(self, norms: Sequence[Tensor]) -> None:
+    def _let_go(self, all_results: Sequence[Sequence[Tensor]]) -> None:
         """Look at the held tensors again where their norms, which were read, tell to, and let all of them go."""
         all_held, searches = self._held, self._searches
         self._held, self._held_in, self._held_bytes, self._searches = {}, {}, 0, []
-        for (number, held), parts in zip(all_held.items(), norms, strict=True):
-            self._check_norm(number, math.hypot(*parts.tolist()), held.tensor)
+        for (number, held), results in zip(all_held.items(), all_results, strict=True):
+            self._check(number, results, held.tensor)
         for search in searches:
             self._answer(search, all_held)
 
@@ -292,28 +369,33 @@ class MeasurementBatch:
             tensors = [None if each is None else each.tensor for each in inputs]
             search.found.extend(first_nonfinite(result, tensors, output=search.output))
 
-    def _remeasure(self) -> None:
-        """Measure again what is not finite, or whose squares leave the dtype's range."""
-        columns = (self.table.numbers[column::ROW_WIDTH] for column in range(3))
-        for number, (kind, norm, low, high) in enumerate(zip(self._kinds, *columns, strict=True)):
-            usual = MIN_EXACT_NORM < norm < math.inf or low == high == 0
-            if kind.measurable and not kind.sparse and kind.size <= SAMPLE_SIZE and not usual:
-                remeasure(self.table, number, self._results[number][0])
-        for number, tensor in self._to_remeasure.items():
-            if any(self.table.numbers[number * ROW_WIDTH + 1 : number * ROW_WIDTH + 3]):  # minimum and maximum
-                self._remeasure_large(number, tensor)
 
-    def _remeasure_large(self, number: int, tensor: Tensor | None) -> None:
-        if tensor is not None:
-            remeasure(self.table, number, tensor)
-            return
-        start = number * ROW_WIDTH
-        low, high = self.table.numbers[start + 1 : start + 3]
-        if math.isfinite(low) and math.isfinite(high):
-            self.table.numbers[start] = max(-low, high)
-        else:
-            self.table.numbers[start + NONFINITE_COLUMN] = 1
-        self._has_lost_tensors = True
+def _is_small(kind: TensorKind) -> bool:
+    """Return whether all values of a tensor are copied, and have numbers."""
+    return kind.measurable and not kind.sparse and kind.size <= SAMPLE_SIZE
+
+
+def _norm(results: Sequence[Tensor]) -> float:
+    """Return the norm of a large tensor from what was launched."""
+    return math.hypot(*results[0].tolist())
+
+
+def _is_unusual(norm: float) -> bool:
+    """Return whether a tensor must be looked at again: it is not finite, or its squares leave the dtype's range."""
+    return not MIN_EXACT_NORM < norm < math.inf
+
+
+def _remeasure_large(table: StatsTable, number: int, tensor: Tensor | None) -> None:
+    """Correct the row of a large tensor that is not finite, or out of range; None where it was lost."""
+    if tensor is not None:
+        remeasure(table, number, tensor)
+        return
+    start = number * ROW_WIDTH
+    low, high = table.numbers[start + 1 : start + 3]
+    if math.isfinite(low) and math.isfinite(high):
+        table.numbers[start] = max(-low, high)
+    else:
+        table.numbers[start + NONFINITE_COLUMN] = 1
 
 
 def _is_in_memory(tensor: Tensor, nbytes: int) -> bool:
