@@ -46,10 +46,10 @@ class Series:
         if len(self) > self.capacity:
             self._thin()
 
-    def extend(self, frames: list[tuple[int, int]], values: list[float]) -> None:
+    def extend(self, indices: array[int], iterations: array[int], values: array[float]) -> None:
         """Add points in order, given the index and the iteration of the frame that brought each."""
-        self.indices.extend([index for index, _ in frames])
-        self.iterations.extend([iteration for _, iteration in frames])
+        self.indices.extend(indices)
+        self.iterations.extend(iterations)
         self.values.extend(values)
         if len(self) > self.capacity:
             self._thin()

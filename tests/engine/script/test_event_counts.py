@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from array import array
 from copy import deepcopy
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autograd_tui.engine.script.event_counts import CountedEvent, EventCounts
+from autograd_tui.engine.script.event_counts import CountedEvent, EventCounts, Forwards
 
 EVENTS: list[CountedEvent] = [
     ("forward", (1, 10)),
@@ -23,9 +24,9 @@ EVENTS: list[CountedEvent] = [
 parts = st.lists(st.sampled_from(EVENTS), max_size=9)
 
 
-def one_by_one(counts: EventCounts, events: list[CountedEvent]) -> list[tuple[int, int]]:
+def one_by_one(counts: EventCounts, events: list[CountedEvent]) -> Forwards:
     """Count events without a look at how they repeat themselves."""
-    forwards: list[tuple[int, int]] = []
+    forwards = array("q"), array("q")
     counts._add_each(events, forwards)
     return forwards
 
@@ -64,7 +65,7 @@ def test_equal_iterations_are_not_counted_one_by_one(
     counted = 0
     add_each = EventCounts._add_each
 
-    def count(self: EventCounts, events: list[CountedEvent], forwards: list[tuple[int, int]]) -> None:
+    def count(self: EventCounts, events: list[CountedEvent], forwards: Forwards) -> None:
         nonlocal counted
         counted += len(events)
         add_each(self, events, forwards)
@@ -72,7 +73,7 @@ def test_equal_iterations_are_not_counted_one_by_one(
     monkeypatch.setattr(EventCounts, "_add_each", count)
     counts.add(part * 500)
     assert counted <= 3 * len(part)
-    add_each(each, part * 500, [])
+    add_each(each, part * 500, (array("q"), array("q")))
     each.has_optimizer = counts.has_optimizer
     assert counts == each
     assert counts.iteration == 1 + 499 * iterations

@@ -392,6 +392,18 @@ def test_transforms_of_functions_are_not_heard() -> None:
     assert not agent.reasons
 
 
+def test_the_stack_of_transforms_is_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each backward copies that stack from then on, also an empty one."""
+    looks: list[None] = []
+    monkeypatch.setattr(torch._C._functorch, "peek_interpreter_stack", lambda: looks.append(None))
+    agent = RecordingAgent()
+    with seams_on(agent):
+        nn.Linear(1, 1)(torch.ones(1, 1)).sum().backward()
+        train_once()
+    assert agent.letters == "FBFBSZ"
+    assert not looks
+
+
 def test_nothing_of_the_scripts_is_kept() -> None:
     agent = RecordingAgent(wants=lambda phases, name: True)
     with seams_on(agent):

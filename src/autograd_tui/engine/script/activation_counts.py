@@ -41,7 +41,7 @@ class ActivationCounts:
         known = self._names.get(id(module))
         if known is None or known[0]() is not module or not torch.is_grad_enabled() or torch.compiler.is_compiling():
             return
-        if torch._C._functorch.peek_interpreter_stack() is not None:
+        if torch._C._are_functorch_transforms_active():
             return
         try:
             with without_modes():

@@ -52,8 +52,11 @@ from autograd_tui.engine.script.snapshot import CatchUp, Snapshots, children_unh
 from autograd_tui.engine.script.watch_filter import WatchFilter
 
 if TYPE_CHECKING:
+    from array import array
+
     from autograd_tui.core.command import Command
     from autograd_tui.core.frame import Frame
+    from autograd_tui.engine.script.event_counts import Forwards
     from autograd_tui.engine.script.loop_phases import Phases
     from autograd_tui.engine.script.seams import Seams
 
@@ -135,7 +138,7 @@ class Agent:
             phases.passed.due = min(phases.passed.due, self._snapshots.due)
         return passes
 
-    def note_passed(self, forwards: list[tuple[int, int]], losses: list[float], last: str) -> None:
+    def note_passed(self, forwards: Forwards, losses: array[float], last: str) -> None:
         """Take note of events that passed and are counted now."""
         self._last_event = last
         self._iteration = self.phases.counts.iteration

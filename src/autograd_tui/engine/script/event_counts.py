@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 MIN_REPEATS = 5  # of the same events, from which on they are counted together
 Place = tuple[int, int]  # of a forward: what tells one line of the script from another
+Forwards = tuple["array[int]", "array[int]"]  # the index of each, and its iteration
 CountedEvent = tuple[str, Any]  # its name, with the place of a forward, or the id of an optimizer or module
 TOTALS = (
     "index",
@@ -119,38 +121,36 @@ class EventCounts:
 
     # Many at once.
 
-    def add(self, events: list[CountedEvent]) -> list[tuple[int, int]]:
-        """Count events in order, and return the index and the iteration of each forward among them.
+    def add(self, events: list[CountedEvent]) -> Forwards:
+        """Count events in order, and return the forwards among them.
 
         Where they repeat themselves, and leave everything as it was but for what grows, most of them are not counted
         one by one.
         """
-        forwards: list[tuple[int, int]] = []
+        forwards = array("q"), array("q")
         length = _period(events)
         if length and len(events) >= MIN_REPEATS * length:
             part = events[:length]
             self._add_each(part, forwards)
-            state, totals, known = self._state(part), self._totals(), len(forwards)
+            state, totals, known = self._state(part), self._totals(), len(forwards[0])
             self._add_each(part, forwards)
             events = events[2 * length :]
             if self._state(part) == state:  # so all further parts add what this one has added
                 added = [after - before for after, before in zip(self._totals(), totals, strict=True)]
                 times = len(events) // length - 1
                 self._repeat(part, added, times)
-                forwards += [
-                    (index + added[0] * time, iteration + added[1] * time)
-                    for time in range(1, times + 1)
-                    for index, iteration in forwards[known:]
-                ]
+                for column, growth in zip(forwards, added, strict=False):  # `index` and `iteration` stand first
+                    column.extend(_repeated(column[known:], growth, times))
                 events = events[times * length :]
         self._add_each(events, forwards)
         return forwards
 
-    def _add_each(self, events: list[CountedEvent], forwards: list[tuple[int, int]]) -> None:
+    def _add_each(self, events: list[CountedEvent], forwards: Forwards) -> None:
         for name, key in events:
             if name == "forward":
                 self.add_forward(key)
-                forwards.append((self.index, self.iteration))
+                forwards[0].append(self.index)
+                forwards[1].append(self.iteration)
                 continue
             self.index += 1
             if name == "backward":
@@ -184,6 +184,16 @@ class EventCounts:
             self.used[key] += growth["backwards"]
         for key in {key for name, key in part if name == "zero_grad"}:
             self.cleared[key] += growth["backwards"]
+
+
+def _repeated(numbers: array[int], growth: int, times: int) -> array[int]:
+    """Return the numbers so many times, each time larger by `growth`."""
+    count = len(numbers)
+    repeated = array("q", bytes(numbers.itemsize * count * times))
+    for place, number in enumerate(numbers):
+        grown = range(number + growth, number + growth * (times + 1), growth) if growth else [number] * times
+        repeated[place::count] = array("q", grown)
+    return repeated
 
 
 def _period(events: list[CountedEvent]) -> int:

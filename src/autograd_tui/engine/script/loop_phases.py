@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import weakref
+from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from types import FrameType
@@ -17,7 +18,7 @@ from autograd_tui.core.frame import Frame
 from autograd_tui.core.watchpoint import matching
 from autograd_tui.engine.script.activation_counts import ActivationCounts
 from autograd_tui.engine.script.call_site import position
-from autograd_tui.engine.script.event_counts import EventCounts
+from autograd_tui.engine.script.event_counts import EventCounts, Forwards
 from autograd_tui.engine.script.module_calls import ModuleCalls
 from autograd_tui.engine.script.passed_events import PassedEvents
 from autograd_tui.engine.script.registry import Registry
@@ -37,10 +38,10 @@ class EventListener(Protocol):
         """Return whether nothing is wanted of the event that has just been counted."""
         ...
 
-    def note_passed(self, forwards: list[tuple[int, int]], losses: list[float], last: str) -> None:
+    def note_passed(self, forwards: Forwards, losses: array[float], last: str) -> None:
         """Take note of events that passed and are counted now.
 
-        forwards: the index and iteration of each forward among them; losses: theirs; last: the last event's name
+        losses: of the forwards among them; last: the last event's name
         """
         ...
 
@@ -210,6 +211,7 @@ class Phases:
         """Take note of an optimizer that was made or used."""
         if self.registry.add_optimizer(optimizer):
             self.counts.forget(id(optimizer))  # of one before it, whose id this one has
+            self.passed = None  # which may know that one
 
     def begin(self, loss: Tensor | None = None) -> None:
         """Prepare for a call: at the first one of all send frame 0; `loss`: that a backward is to start from."""
@@ -332,6 +334,8 @@ class Phases:
             self.add_optimizer(owner)
         else:
             self.registry.add_cleared(owner)
+        if self.registry.changed:
+            self.passed = None
         if self.inside or not self._has_begun:
             self.begin()
         if self._frames_wanted:

@@ -109,7 +109,7 @@ class ModuleCalls:
             self.recorder.leave_module(module, output, outermost=self._depth == 0)
         if self._depth or self.is_paused or not torch.is_grad_enabled():
             return
-        if torch._C._functorch.peek_interpreter_stack() is not None:
+        if torch._C._are_functorch_transforms_active():
             return
         try:
             self._add(module, arguments, output)

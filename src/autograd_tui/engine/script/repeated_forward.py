@@ -27,7 +27,10 @@ from autograd_tui.engine.tracing.autograd_graph import is_leaf
 from autograd_tui.engine.training.state import graph_nodes
 
 if TYPE_CHECKING:
+    from array import array
+
     from autograd_tui.engine.script.agent import Agent
+    from autograd_tui.engine.script.event_counts import Forwards
     from autograd_tui.engine.script.loop_phases import Phases
 
 MAX_SECONDS = 30.0  # for one forward
@@ -108,7 +111,7 @@ class CopyListener:
         """Look at an event, and return True."""
         raise NotImplementedError
 
-    def note_passed(self, forwards: list[tuple[int, int]], losses: list[float], last: str) -> None:
+    def note_passed(self, forwards: Forwards, losses: array[float], last: str) -> None:
         """Do nothing: none passes here."""
 
     def stop(self, frame: Frame) -> None:

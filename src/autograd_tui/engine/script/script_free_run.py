@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from autograd_tui.core.command import Phase
 from autograd_tui.core.frame import Frame
 from autograd_tui.core.history import Series
 from autograd_tui.core.phase_order import Goal
+from autograd_tui.engine.script.event_counts import Forwards
 from autograd_tui.engine.script.passed_events import Indexed, PassedEvents
 from autograd_tui.engine.script.watch_filter import WatchFilter
 
@@ -57,10 +59,10 @@ class LossRecord:
             self._sort_in()
         return None
 
-    def extend(self, forwards: list[tuple[int, int]], losses: list[float]) -> None:
-        """Add the losses of forwards, given the index and the iteration of each."""
+    def extend(self, forwards: Forwards, losses: array[float]) -> None:
+        """Add the losses of forwards."""
         self._sort_in()
-        self._series.extend(forwards, losses)
+        self._series.extend(*forwards, losses)
 
     def take(self) -> Series:
         """Return the losses, and begin anew."""
@@ -150,7 +152,8 @@ class FreeRun:
         end = self._goal.iteration
         forwards = MAX_PASSED if end is None else min(MAX_PASSED, end - 2 - phases.counts.iteration)
         is_usual = not (phases.frames or phases.inside or phases.scaled) and forwards > 0
-        phases.passed = passed if is_usual else None
+        is_known = self._watch is None or not phases.registry.changed
+        phases.passed = passed if is_usual and is_known else None
         passed.go_on(self._due, forwards)
 
     @property

@@ -36,7 +36,9 @@ _get_ident = threading.get_ident
 _function_modes = torch._C._len_torch_function_stack
 _dispatch_modes = torch._C._len_torch_dispatch_stack
 _is_compiling = torch.compiler.is_compiling
-_functorch_level = torch._C._functorch.peek_interpreter_stack
+_is_traced = torch.compiler.is_dynamo_compiling  # which costs less; what else compiles is on the stack of modes
+_getframe = sys._getframe
+_in_transform = torch._C._are_functorch_transforms_active  # to look at the stack itself would slow each backward down
 
 
 def install(phases: Phases) -> Seams:
@@ -122,7 +124,7 @@ class Seams:
 
     def _listens(self) -> bool:
         """Return whether a call is one of the script's training: not one inside a backward, a transform, a capture."""
-        if self._passes or _is_compiling() or _functorch_level() is not None:
+        if self._passes or _is_compiling() or _in_transform():
             return False
         if _cuda._initialized and _cuda.is_current_stream_capturing():
             return False
@@ -178,43 +180,47 @@ class Seams:
         is_method = getattr(original, "__globals__", {}).get("__name__") == "torch._tensor"  # PyTorch's own
 
         def backward(tensors: Any, *args: Any, **kwargs: Any) -> Any:
-            if _is_compiling():
+            if _is_traced():
                 return original(tensors, *args, **kwargs)
             try:
                 if self._passes:
                     return original(tensors, *args, **kwargs)
-                call, passed = original, None if args or kwargs else phases.passed
-                if passed is not None and passed.takes_forward(tensors, sys._getframe(1)):
-                    if is_method and autograd.backward is self._autograd_wrapper:
-                        call = self._autograd_backward  # that the method would call, without the wrapper in between
+                passed = phases.passed
+                if not (passed is None or args or kwargs) and passed.takes_forward(tensors, _getframe(1)):
+                    self._passes = True
+                    try:
+                        if is_method and autograd.backward is self._autograd_wrapper:
+                            result = self._autograd_backward(tensors)  # which the method would call by its wrapper
+                        else:
+                            result = original(tensors)
+                    finally:
+                        self._passes = not self._is_on
+                    if (
+                        passed is phases.passed
+                        and not passed.pause[0]
+                        and (passed.may_hold_of_grads is None or not passed.may_hold_of_grads())
+                    ):
+                        passed.events.append(PASSED_BACKWARD)
+                        return result
                 elif self._listens():
-                    passed = None
                     loss = tensors if isinstance(tensors, Tensor) else _first_tensor(tensors)
                     if loss is None:
                         return original(tensors, *args, **kwargs)
                     if type(loss) is Tensor:
-                        self.tell(phases.begin_backward, loss, tensors, sys._getframe(1))
+                        self.tell(phases.begin_backward, loss, tensors, _getframe(1))
                     else:
                         with torch._C.DisableTorchFunctionSubclass():  # which would be called for what is read of it
-                            self.tell(phases.begin_backward, loss, tensors, sys._getframe(1))
+                            self.tell(phases.begin_backward, loss, tensors, _getframe(1))
+                    self._passes = calls.is_paused = True
+                    try:
+                        result = original(tensors, *args, **kwargs)
+                    finally:
+                        self._passes, calls.is_paused = not self._is_on, False
+                        if phases.recorder is not None:
+                            phases.recorder.end_backward()
                 else:
                     return original(tensors, *args, **kwargs)
-                self._passes = calls.is_paused = True
-                try:
-                    result = call(tensors, *args, **kwargs)
-                finally:
-                    self._passes, calls.is_paused = not self._is_on, False
-                    if phases.recorder is not None:
-                        phases.recorder.end_backward()
-                if (
-                    passed is None
-                    or passed is not phases.passed
-                    or passed.pause[0]
-                    or (passed.watch is not None and passed.watch.may_hold(phases, "backward", None))
-                ):
-                    self.tell(phases.end_backward, args, kwargs)
-                else:
-                    passed.events.append(PASSED_BACKWARD)
+                self.tell(phases.end_backward, args, kwargs)
                 return result
             except BaseException as error:
                 leave_our_frames_out(error)
@@ -226,20 +232,19 @@ class Seams:
         phases = self._phases
 
         def zero_grad(owner: Any, set_to_none: bool = True) -> None:
-            if _is_compiling():
+            if _is_traced():
                 original(owner, set_to_none)
                 return
             try:
+                passed = phases.passed
                 if self._passes:
                     original(owner, set_to_none)
-                    return
-                passed = phases.passed
-                if passed is not None and id(owner) in passed.known and _get_ident() == passed.thread:
+                elif passed is not None and (key := id(owner)) in passed.zero_grads and _get_ident() == passed.thread:
                     original(owner, set_to_none)
                     if passed.pause[0] or len(passed.events) >= MAX_EVENTS:
                         self.tell(phases.end_zero_grad, owner)
                     else:
-                        passed.events.append(("zero_grad", id(owner)))
+                        passed.events.append(passed.zero_grads[key])
                 elif self._listens():
                     if not phases.passes(owner):
                         self.tell(phases.begin_zero_grad, owner)
@@ -255,10 +260,10 @@ class Seams:
 
     def _before_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         phases = self._phases
-        if phases.passed is not None and len(args) == 1 and not kwargs and id(optimizer) in phases.passed.known:
-            return  # nothing can be called inside
-        if len(args) == 1 and not kwargs and phases.passes(optimizer):
-            return
+        if len(args) == 1 and not kwargs:
+            passed = phases.passed
+            if (passed is not None and id(optimizer) in passed.steps) or phases.passes(optimizer):
+                return  # nothing can be called inside
         if self._listens():
             self.tell(phases.begin_step, optimizer, sys._getframe(1))
 
@@ -268,17 +273,17 @@ class Seams:
         if (
             passed is not None
             and not self._passes
-            and id(optimizer) in passed.known
+            and (key := id(optimizer)) in passed.steps
             and _get_ident() == passed.thread
             and not passed.pause[0]
-            and (passed.watch is None or not passed.watch.may_hold(phases, "step", None))
+            and (passed.may_hold_of_params is None or not passed.may_hold_of_params())
             and len(passed.events) < MAX_EVENTS
         ):
-            passed.events.append(("step", id(optimizer)))
+            passed.events.append(passed.steps[key])
         elif self._listens():
             self.tell(phases.end_step, optimizer)
-        elif self._is_on and self._phases.calls.is_paused:
-            self.tell(self._phases.add_step_in_backward, optimizer)
+        elif self._is_on and self._passes:  # inside a backward
+            self.tell(phases.add_step_in_backward, optimizer)
 
     def _grad(self, original: Function) -> Function:
         phases, calls = self._phases, self._phases.calls

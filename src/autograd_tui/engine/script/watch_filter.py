@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import weakref
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -13,12 +14,14 @@ from torch import Tensor
 from autograd_tui.core.norm_bounds import FINITE, NOT_ZERO, Range, is_safe, is_too_small, safe_range
 from autograd_tui.core.watcher import Watcher, watched_calls
 from autograd_tui.core.watchpoint import GRAD_NORM, LOSS, PARAM_NORM, Watchpoint, watched_values
+from autograd_tui.engine.training.phase_tests import MAX_FLOAT
 
 if TYPE_CHECKING:
     from autograd_tui.engine.script.loop_phases import Phases
 
 MAX_ITEMS = 4  # norms that are copied to the host one by one
 PLAIN = (Tensor, torch.nn.Parameter)
+MayHold = Callable[[], bool]  # whether a watchpoint may hold of what an event has made
 NARROW = (torch.float16, torch.bfloat16)  # whose norms are taken in float32
 
 
@@ -35,7 +38,12 @@ class WatchFilter:
         self._armed = [each for each in armed if each.kind in ("bound", "zero")]
         self._nonfinite = any(each.kind == "nonfinite" for each in armed)
         self._rises = [each for each in armed if each.kind == "rises"]
-        self._of_loss = [each for each in self._armed if each.kind == "bound" and each.name == LOSS]
+        of_loss = [each for each in self._armed if each.kind == "bound" and each.name == LOSS]
+        ends = {sign: [each.bound for each in of_loss if each.sign == sign] for sign in "<>"}
+        low, high = max(ends["<"], default=-math.inf), min(ends[">"], default=math.inf)
+        self.losses: Range = (low, high)  # for which no condition holds, nor for a NaN where this is all there is
+        if self._nonfinite:
+            self.losses = max(low, -MAX_FLOAT), min(high, MAX_FLOAT)
         self._named_grads: list[tuple[tuple[int, ...], Range]] = []  # which norms, and where each one lies
         self._named_params: list[tuple[tuple[int, ...], Range]] = []
         self._grad_norms = self._param_norms = FINITE  # where the norms over all lie
@@ -69,6 +77,28 @@ class WatchFilter:
             self._has_failed = True
             return True
 
+    def tests(self, phases: Phases) -> tuple[MayHold | None, MayHold | None, MayHold | None]:
+        """Return what `may_hold` does for activations, gradients and parameters; None where nobody asks for them.
+
+        They are to be used until an optimizer is met that was not known before.
+        """
+        if self._params is None:
+            try:
+                self._find(phases)
+            except Exception:
+                self._has_failed = True
+        return (
+            partial(self.may_hold, phases, "forward", None) if self._of_activations else None,
+            self._norm_test(phases, "backward") if self._looks_at_grads else None,
+            self._norm_test(phases, "step") if self._looks_at_params else None,
+        )
+
+    def _norm_test(self, phases: Phases, name: str) -> MayHold:
+        if not self._are_numbers or self._params is None or self._has_failed:
+            return partial(self.may_hold, phases, name, None)
+        of_grads = name == "backward"
+        return partial(_numbers_may_hold, self._params, self._grad_norms if of_grads else self._param_norms, of_grads)
+
     def look_anew(self) -> None:
         """Take the parameters from the registry again: a frame has been made, for which it was brought up to date."""
         self._params = None
@@ -84,9 +114,7 @@ class WatchFilter:
             return False
 
     def _may_hold_of_loss(self, loss: float, iteration: int) -> bool:
-        if self._nonfinite and not math.isfinite(loss):
-            return True
-        if self._of_loss and any(each.holds_for(loss) for each in self._of_loss):
+        if not self.losses[0] <= loss <= self.losses[1] and self.losses != (-math.inf, math.inf):
             return True
         return bool(self._rises) and any(self._has_risen(each, loss, iteration) for each in self._rises)
 
@@ -113,7 +141,7 @@ class WatchFilter:
 
     def _may_hold_of_grads(self, phases: Phases) -> bool:
         if self._are_numbers and self._params is not None:
-            return self._numbers_may_hold(self._params, self._grad_norms, of_grads=True)
+            return _numbers_may_hold(self._params, self._grad_norms, True)
         params = self._found(phases)
         if params is None:
             return True
@@ -128,7 +156,7 @@ class WatchFilter:
 
     def _may_hold_of_params(self, phases: Phases) -> bool:
         if self._are_numbers and self._params is not None:
-            return self._numbers_may_hold(self._params, self._param_norms, of_grads=False)
+            return _numbers_may_hold(self._params, self._param_norms, False)
         params = self._found(phases)
         if params is None:
             return True
@@ -146,22 +174,6 @@ class WatchFilter:
         """Return whether the norm of all together may pass a bound, or something is not finite."""
         is_tested = bool(norms) and (self._nonfinite or safe != FINITE)
         return is_tested and not is_safe(math.hypot(*norms), safe)
-
-    def _numbers_may_hold(self, params: list[weakref.ref[Tensor]], safe: Range, *, of_grads: bool) -> bool:
-        """Do the same for parameters that are single numbers, at the least cost."""
-        squares, count = 0.0, 0
-        for reference in params:
-            tensor = reference()
-            if tensor is None:
-                return True
-            if of_grads:
-                tensor = tensor.grad
-                if tensor is None:
-                    continue
-            value = tensor.item()
-            squares += value * value
-            count += 1
-        return count > 0 and not is_safe(math.sqrt(squares), safe)
 
     def _norms(self, tensors: list[Tensor]) -> list[float]:
         """Return the norm of each tensor, on the host."""
@@ -226,3 +238,21 @@ def _one_passes(norms: Sequence[float | None], bounds: Iterable[tuple[tuple[int,
         for indices, safe in bounds
         for norm in map(norms.__getitem__, indices)
     )
+
+
+def _numbers_may_hold(params: list[weakref.ref[Tensor]], safe: Range, of_grads: bool) -> bool:
+    """Return the same for parameters that are single numbers, at the least cost: also True where it cannot be told."""
+    squares, count = 0.0, 0
+    try:
+        for reference in params:
+            tensor = reference()
+            if of_grads:
+                tensor = tensor.grad  # type: ignore[union-attr]
+                if tensor is None:
+                    continue
+            value = tensor.item()  # type: ignore[union-attr]
+            squares += value * value
+            count += 1
+    except Exception:  # it is gone, or a single number no more
+        return True
+    return count > 0 and not is_safe(math.sqrt(squares), safe)

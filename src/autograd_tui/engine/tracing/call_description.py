@@ -39,7 +39,7 @@ def call_name(func: Callable[..., Any]) -> str | None:
 
 def is_transformed() -> bool:
     """Return whether the call is part of a torch.func transform, whose tensors cannot be looked at."""
-    return torch._C._functorch.peek_interpreter_stack() is not None
+    return torch._C._are_functorch_transforms_active()
 
 
 def writes_in_place(name: str) -> bool:
