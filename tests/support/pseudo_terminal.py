@@ -113,11 +113,12 @@ class Terminal:
         """Read to the program's end and give all that it wrote since the call."""
         start = len(self.bytes)
         until = monotonic() + PATIENCE
-        while monotonic() < until:
-            before = len(self.bytes)
-            self.read()
-            if not self.is_running and len(self.bytes) == before:
-                break
+        while self.is_running:  # asked first: what it wrote last is still to be read when it has ended
+            assert monotonic() < until, f"the program did not end:\n{self.text}"
+            if not self.read():
+                self.process.wait(0.01)  # its terminal may be closed already
+        while self.read(0.0):
+            pass
         self.echoed = self.echoes
         self.close()
         return self.bytes[start:].decode(errors="replace")

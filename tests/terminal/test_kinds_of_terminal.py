@@ -32,7 +32,11 @@ def see_everything(shown: Terminal) -> None:
     shown.wait(lambda: "escape closes" not in shown.text, "the end of help")
     shown.type("l")
     shown.wait_for("usually from")
-    shown.type("\x03\x03")
+    shown.type("\x1b")
+    shown.wait(lambda: "usually from" not in shown.text, "the end of the prompt")
+    shown.type("\x03")
+    shown.wait_for("once more quits")  # at once, or when the loss is no longer measured
+    shown.type("\x03")
     shown.end()
 
 
