@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from threading import Event
+from time import sleep
 
 import pytest
 from textual.events import Resize
@@ -13,8 +14,11 @@ from autograd_tui.engine.open_session import open_session
 from autograd_tui.engine.session import Session
 from autograd_tui.tui.app import AutogradApp
 from autograd_tui.tui.layouts import Layout, layout_for
+from autograd_tui.tui.main_screen import MainScreen
 from autograd_tui.tui.panels.loss import LossPanel
 from autograd_tui.tui.panels.panel import Panel
+from autograd_tui.tui.screen_state import PATIENCE, Note
+from autograd_tui.tui.session_runner import SessionRunner
 
 
 async def test_space_runs_the_four_phases_in_their_turn() -> None:
@@ -139,6 +143,21 @@ async def test_frame_0_shows_the_data_that_each_iteration_takes() -> None:
         assert shown.text("DataPanel").split("\n")[:2] == data.split("\n")[:2]
         await shown.press("home")
         assert (shown.text("DataPanel"), shown.text("ScatterPanel")) == (data, fit)
+
+
+async def test_what_is_open_is_no_longer_said_to_load(monkeypatch: pytest.MonkeyPatch) -> None:
+    say, notes = MainScreen.say, list[Note | None]()
+
+    def noting(main: MainScreen, note: Note | None) -> None:
+        say(main, note)
+        if main.state.latest is not None:  # the session is shown
+            notes.append(main.state.view.note)
+
+    monkeypatch.setattr(MainScreen, "say", noting)
+    monkeypatch.setattr(SessionRunner, "run_first", lambda *_: sleep(2 * PATIENCE))
+    async with screen() as shown:
+        assert shown.note == ""
+    assert not [note for note in notes if note is not None]
 
 
 @pytest.mark.parametrize(

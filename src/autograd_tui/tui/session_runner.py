@@ -123,6 +123,7 @@ class SessionRunner:
         self._pictures = ()
         self._publisher.warning = session.warning
         session.watch(self._take_progress, self._stopped)
+        self._publisher.begin("")  # it is open: the note that it opens must not come again
         self._opened(session.about, self._publisher.make_update(session))
 
     def run_first(self, commands: Commands) -> None:
