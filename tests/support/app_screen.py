@@ -1,20 +1,32 @@
-"""Run the app without a terminal, and read what its panels show."""
+"""Run the app without a terminal, and read what its panels show.
+
+Apps of one process share what each would make anew and alike: the rules of its CSS, and the loss over the parameters
+of the line. The first of them makes it as it does for users.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from time import monotonic
+from time import monotonic, thread_time
+from typing import Any
 from unittest.mock import patch
 
+from textual.css.model import RuleSet
+from textual.css.stylesheet import Stylesheet
 from textual.pilot import Pilot
 
 from autograd_tui.core.command import parse
+from autograd_tui.core.loss_surface import LossSurface
+from autograd_tui.engine import surface_sampler
 from autograd_tui.engine.open_session import open_session
 from autograd_tui.engine.session import Session
+from autograd_tui.engine.surface_slice import Point
+from autograd_tui.engine.training.state import TrainingState
 from autograd_tui.export.live_export import export_live
+from autograd_tui.scenarios.linear import Line
 from autograd_tui.tui.app import AutogradApp
 from autograd_tui.tui.panels.panel import Panel
 from autograd_tui.tui.preferences import Preferences
@@ -115,20 +127,53 @@ async def screen(
 @asynccontextmanager
 async def running(app: AutogradApp, size: tuple[int, int]) -> AsyncIterator[Screen]:
     """Run an app on a screen of a size and wait until its session is there."""
-    with patch("textual.app.wait_for_idle", wait_until_quiet), patch("textual.pilot.wait_for_idle", wait_until_quiet):
+    with (
+        patch("textual.app.wait_for_idle", wait_until_quiet),
+        patch("textual.pilot.wait_for_idle", wait_until_quiet),
+        patch.object(Stylesheet, "_parse_rules", _parse_once),
+        patch.object(surface_sampler, "_sample", _sample_once),
+    ):
         async with app.run_test(size=size) as pilot:
             opened = Screen(app, pilot)
             await opened.settle()
             yield opened
 
 
+_parse_rules, _rules = Stylesheet._parse_rules, dict[Any, list[RuleSet]]()
+_sample, _surfaces = surface_sampler._sample, dict[Any, LossSurface]()
+
+
+def _parse_once(sheet: Stylesheet, css: str, **where: Any) -> list[RuleSet]:
+    """Return the rules of a source of CSS: they depend on it, where it is from, and the theme's variables."""
+    key = css, tuple(where.items()), tuple(sheet._variables.items())
+    if key not in _rules:
+        _rules[key] = _parse_rules(sheet, css, **where)
+    return _rules[key]
+
+
+def _sample_once(
+    state: TrainingState, names: tuple[str, str], shown: Sequence[Point], stopped: Callable[[], bool]
+) -> LossSurface | None:
+    """Return the surface of the line; it depends on its batch and on what is to be on it. Another's is measured."""
+    if type(state.model) is not Line:
+        return _sample(state, names, shown, stopped)
+    x, y = state.batch or state.parts.batch(state.forwards)
+    key = tuple(x.tolist()), tuple(y.tolist()), tuple(shown)
+    if key not in _surfaces:
+        surface = _sample(state, names, shown, stopped)
+        if surface is None:
+            return None
+        _surfaces[key] = surface
+    return _surfaces[key]
+
+
 async def wait_until_quiet(*_: float) -> None:
-    """Wait until the event loop has nothing to do, or a second.
+    """Wait until the event loop has nothing to do, or has worked for a second.
 
     Textual's pilot waits instead until the process has used no CPU for 20 ms: twice a key, and a second each time
     while a run goes on.
     """
-    loop, deadline = asyncio.get_running_loop(), monotonic() + 1
+    loop, deadline = asyncio.get_running_loop(), thread_time() + 1  # however busy the machine is
     await asyncio.sleep(0)
-    while loop._ready and monotonic() < deadline:  # type: ignore[attr-defined]
+    while loop._ready and thread_time() < deadline:  # type: ignore[attr-defined]
         await asyncio.sleep(0)
