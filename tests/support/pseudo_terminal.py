@@ -24,6 +24,7 @@ PROGRAM = (sys.executable, "-m", "autograd_tui")
 # The same beside a shell, which keeps the terminal open when the program has ended.
 IN_A_SHELL = ("sh", "-c", '"$0" "$@"; echo "ended with $?"; read line', *PROGRAM)
 READ_LATER = "PYTHONBREAKPOINT"  # at each `breakpoint()`
+MAX_READ = 1 << 16  # bytes, for who looks at the screen while it is written on and on
 PATIENCE = 90  # seconds; a test that waits so long has failed
 
 
@@ -68,7 +69,10 @@ class Terminal:
 
     @property
     def text(self) -> str:
-        return "\n".join(line.rstrip() for line in self.screen.display)
+        # As pyte's `display`, which measures each character.
+        columns = range(self.screen.columns)
+        rows = (self.screen.buffer[y] for y in range(self.screen.lines))
+        return "\n".join("".join([row[x].data for x in columns]).rstrip() for row in rows)
 
     def type(self, keys: str) -> None:
         """Type keys, all at once; a byte that is no UTF-8 as Python writes it, such as \\udcff."""
@@ -86,10 +90,14 @@ class Terminal:
             return b""
 
     def read(self, seconds: float = 0.2) -> int:
-        """Take in what the program writes, waiting for it at most so long; count the bytes."""
-        data = self.receive(seconds)
-        self.draw(data)
-        return len(data)
+        """Take in all that the program writes, waiting for it at most so long; count the bytes."""
+        count = 0
+        while data := self.receive(0.0 if count else seconds):
+            self.draw(data)
+            count += len(data)
+            if count >= MAX_READ:
+                break
+        return count
 
     def draw(self, data: bytes) -> None:
         """Draw on the screen what the program has written."""
