@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -101,6 +102,11 @@ SHARED_NAMES: set[str] = set()
 FILES = sorted(path.relative_to(SOURCE).as_posix() for path in SOURCE.rglob("*.py"))
 
 
+@cache
+def parsed(file: str) -> ast.Module:
+    return ast.parse((SOURCE / file).read_text(encoding="utf-8"))
+
+
 def imports(node: ast.AST, *, types: bool = False) -> Iterator[str]:
     """Give what a file imports, at the top or in a function; what types alone need counts where `types` says so."""
     if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING" and not types:
@@ -117,7 +123,7 @@ def imports(node: ast.AST, *, types: bool = False) -> Iterator[str]:
 def test_files_import_only_what_their_wall_allows() -> None:
     for file in FILES:
         wall = max((wall for wall in WALLS if file.startswith(wall)), key=len, default="no wall")
-        tree = ast.parse((SOURCE / file).read_text(encoding="utf-8"))
+        tree = parsed(file)
         for name in imports(tree, types=wall == "core/"):
             inside = any(f"{name}.".startswith(f"{allowed}.") for allowed in WALLS[wall])
             assert inside or name.split(".")[0] in sys.stdlib_module_names, f"{file} imports {name}"
@@ -125,7 +131,7 @@ def test_files_import_only_what_their_wall_allows() -> None:
 
 def imported_files(file: str) -> set[str]:
     """Give the files of ours that a file imports, also inside its functions."""
-    names = list(imports(ast.parse((SOURCE / file).read_text(encoding="utf-8"))))
+    names = list(imports(parsed(file)))
     paths = [name.removeprefix("autograd_tui").strip(".").replace(".", "/") for name in names]
     parts = {part for path in paths for part in (path, path.rpartition("/")[0])}
     return {f"{part}.py" for part in parts if f"{part}.py" in FILES}
@@ -232,7 +238,7 @@ def test_the_ways_to_open_a_file_are_known(written: str) -> None:
 def test_files_are_opened_in_one_place() -> None:
     """It follows no link to make one, and waits for no pipe."""
     for file in FILES:
-        for node in ast.walk(ast.parse((SOURCE / file).read_text(encoding="utf-8"))):
+        for node in ast.walk(parsed(file)):
             name = opens_a_file(node) if isinstance(node, ast.Call) else None
             known = file == "core/files.py" or file in OPENED_ELSEWHERE.get(name or "", ())
             assert name is None or known, f"{file}, line {node.lineno}: {name} opens a file"  # type: ignore[attr-defined]
@@ -259,14 +265,14 @@ def test_the_ways_to_print_are_known(written: str) -> None:
 def test_text_goes_to_a_terminal_in_one_place() -> None:
     """It takes out what a terminal would obey, whoever wrote it."""
     for file in FILES:
-        for node in ast.walk(ast.parse((SOURCE / file).read_text(encoding="utf-8"))):
+        for node in ast.walk(parsed(file)):
             if isinstance(node, ast.Call) and file not in PRINTERS:
                 assert not prints(node), f"{file}, line {node.lineno} prints: `say` and `print_lines` do that"
 
 
 def test_no_pattern_is_made_of_a_name_that_a_user_gave() -> None:
     for file in FILES:
-        for node in ast.walk(ast.parse((SOURCE / file).read_text(encoding="utf-8"))):
+        for node in ast.walk(parsed(file)):
             if isinstance(node, ast.Call) and getattr(node.func, "attr", "") in ("glob", "rglob", "fnmatch", "filter"):
                 names = {each.id for each in ast.walk(node.args[0]) if isinstance(each, ast.Name)} if node.args else {}
                 assert all(map(str.isupper, names)), f"{file}, line {node.lineno}"
