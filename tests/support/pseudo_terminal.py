@@ -12,7 +12,8 @@ import struct
 import sys
 import termios
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from time import monotonic
 from typing import Any
 
@@ -116,6 +117,26 @@ class Terminal:
     def wait_for(self, text: str) -> None:
         """Read until the screen shows a text."""
         self.wait(lambda: text in self.text, repr(text))
+
+    def wait_until_quiet(self, seconds: float = 0.5) -> None:
+        """Read until the program has neither written nor worked for so long: on a busy machine it may only wait."""
+
+        def is_quiet() -> bool:
+            before = self._work()
+            return not self.read(seconds) and before is not None and before == self._work()
+
+        self.wait(is_quiet, "a quiet moment")
+
+    def _work(self) -> int | None:
+        """Return the time that the program has worked, in ticks; None while a thread of it runs, or could."""
+        ticks = 0
+        for file in Path("/proc", str(self.process.pid), "task").glob("*/stat"):
+            with suppress(OSError):  # a thread that has ended
+                state, *fields = file.read_text().rpartition(")")[2].split()
+                if state == "R":
+                    return None
+                ticks += int(fields[10]) + int(fields[11])
+        return ticks
 
     def end(self) -> str:
         """Read to the program's end and give all that it wrote since the call."""

@@ -162,11 +162,11 @@ def test_a_scenario_that_does_not_exist_is_one_sentence_on_the_terminal() -> Non
 def test_nothing_is_written_while_nothing_happens() -> None:
     with terminal("linear", "--do", "fb") as shown:
         shown.wait_for("frame 2 of 2")
-        shown.wait(lambda: not shown.read(1.0), "a quiet moment")
+        shown.wait_until_quiet()
         assert not shown.read(5.0 if LONG else 1.5)
         shown.type(":")
         shown.wait_for("tab takes")
-        shown.wait(lambda: not shown.read(1.0), "a quiet moment")
+        shown.wait_until_quiet()
         assert not shown.read(3.0 if LONG else 1.0), "while the prompt waits"
 
 
@@ -174,13 +174,13 @@ def test_nothing_is_written_while_nothing_happens() -> None:
 def test_the_changes_add_up_to_what_a_repaint_shows(keys: str) -> None:
     with terminal("linear", "--do", "fbsz", anew=True) as shown:
         shown.wait_for("frame 4 of 4")
-        shown.wait(lambda: not shown.read(1.0), "a quiet moment")
+        shown.wait_until_quiet()
         shown.type(keys)
-        shown.wait(lambda: not shown.read(1.0), "a quiet moment")
+        shown.wait_until_quiet()
         cells = {row: dict(shown.screen.buffer[row]) for row in range(shown.screen.lines)}
         shown.screen.erase_in_display(2)
         shown.process.send_signal(signal.SIGCONT)  # on which all is written again
-        shown.wait(lambda: not shown.read(1.0), "a quiet moment")
+        shown.wait_until_quiet()
         assert {row: dict(shown.screen.buffer[row]) for row in range(shown.screen.lines)} == cells
 
 

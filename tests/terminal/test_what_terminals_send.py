@@ -13,7 +13,7 @@ LINES = "fbsz\nlr=0.5\nfb\n"
 def command_line(shown: Terminal) -> str:
     """Leave, and give the line that says what has been run."""
     shown.type("\x1b")  # the prompt, where it is open
-    shown.wait(lambda: not shown.read(0.5), "a quiet moment")
+    shown.wait_until_quiet()
     shown.type("q")
     said = shown.end()
     assert shown.exit_code == 0
