@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.frame import Frame
+from autograd_tui.core.tensor_stats import StatsTable
 from autograd_tui.core.wire import FrameDecoder, FrameEncoder
 from autograd_tui.engine.open_session import open_session
 from plain_loop import small_net
@@ -93,5 +94,5 @@ def test_what_is_no_frame_is_refused(line: str) -> None:
 def test_names_of_any_kind_are_read_back() -> None:
     frame = open_session("linear").frame
     layout = replace(frame.params.layout, names=("[red]w[/]\x1b[31m", "ü" * 300))
-    frame = replace(frame, params=replace(frame.params, layout=layout), metrics=(("a\nb", float("nan")),))
+    frame = replace(frame, params=StatsTable(layout, frame.params.numbers), metrics=(("a\nb", float("nan")),))
     assert_same([frame])

@@ -19,6 +19,7 @@ from torch import nn
 from autograd_tui.core.errors import Refused, UnknownCommand
 from autograd_tui.core.frame import TorchError
 from autograd_tui.core.run_config import RunConfig
+from autograd_tui.core.tensor_stats import StatsTable
 from autograd_tui.engine.open_session import open_again, open_session
 from autograd_tui.engine.session import Session
 from autograd_tui.engine.training.scenario import Scenario
@@ -109,18 +110,21 @@ def test_a_journal_from_before_decays_had_a_least_rate_repeats_to_the_bit(path: 
 
 
 @pytest.mark.parametrize("goes_on", [False, True])
-def test_a_journal_from_when_all_ranges_were_exact_is_still_checked_and_gone_on_with(path: Path, goes_on: bool) -> None:
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_journal_of_older_digests_is_still_checked_and_gone_on_with(path: Path, version: int, goes_on: bool) -> None:
     scenario = large_line()
-    old = open_again(RunConfig("line", digest_version=1), scenario)  # type: ignore[arg-type]
+    old = open_again(RunConfig("line", digest_version=version), scenario)  # type: ignore[arg-type]
     old.observer = JournalWriter(path, old.about, private=True)
     *_, frame = old.run_all("fbszfb")
     closed(old)
     large = frame.grads[0]
     assert large is not None
-    assert (large.sampled, large.range_sampled) == (True, False)
-    path.write_text(path.read_text().replace(', "digest_version": 1', ""))
+    assert (large.sampled, large.range_sampled) == (True, version == 2)
+    if version == 1:  # it did not say so
+        path.write_text(path.read_text().replace(', "digest_version": 1', ""))
     journal = read_journal(path)
-    assert journal.config.digest_version == 1
+    assert journal.config.digest_version == version
+    assert journal.tip.digest == frame_digest(frame, version) != frame_digest(frame)
     again = open_again(journal.config, scenario)  # type: ignore[arg-type]
     if goes_on:
         resume_run(again, journal)
@@ -134,7 +138,7 @@ def test_a_journal_from_when_all_ranges_were_exact_is_still_checked_and_gone_on_
 
 def test_the_digests_of_large_tensors_are_of_their_version(path: Path) -> None:
     scenario = large_line()
-    session = open_session(scenario)
+    session = open_again(RunConfig("line", digest_version=2), scenario)  # type: ignore[arg-type]
     session.observer = JournalWriter(path, session.about, private=True)
     list(session.run_all("fbs"))
     closed(session)
@@ -143,6 +147,27 @@ def test_the_digests_of_large_tensors_are_of_their_version(path: Path) -> None:
     assert all(each.matches for each in verify_journal(open_again(journal.config, scenario), journal))  # type: ignore[arg-type]
     other = replace(journal.config, digest_version=1)
     assert not all(each.matches for each in verify_journal(open_again(other, scenario), journal))  # type: ignore[arg-type]
+
+
+def test_what_a_digest_is_not_of_is_computed_when_somebody_looks(path: Path) -> None:
+    session = open_session(large_line())
+    session.observer = JournalWriter(path, session.about, private=True)
+    frames = list(session.run_all("fbsz"))
+    closed(session)
+    tables = [frame.grads.table for frame in frames[1:3]] + [frames[2].params]
+    assert not any(map(is_computed, tables))
+    assert [sum(row.histogram or ()) for table in tables for row in table] == [1024] * len(tables)
+    assert all(map(is_computed, tables))
+    assert [entry.digest for entry in read_journal(path).entries] == list(map(frame_digest, frames))
+
+
+def is_computed(table: StatsTable) -> bool:
+    """Return whether a table has all its numbers, without asking for them."""
+    try:
+        object.__getattribute__(table, "numbers")
+    except AttributeError:
+        return False
+    return True
 
 
 def large_line() -> Scenario:

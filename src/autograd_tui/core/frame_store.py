@@ -82,8 +82,7 @@ class FrameStore:
 def _own_bytes(frame: Frame, previous: Frame | None) -> int:
     """Count the bytes of the tables that the frame before does not share."""
     shared = _tables(previous) if previous else {}
-    own = [table.numbers for key, table in _tables(frame).items() if key not in shared]
-    return sum(numbers.itemsize * len(numbers) for numbers in own)
+    return sum(table.bytes for key, table in _tables(frame).items() if key not in shared)
 
 
 def _tables(frame: Frame) -> dict[int, StatsTable]:

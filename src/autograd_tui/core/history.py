@@ -13,7 +13,7 @@ from typing import Any
 
 from autograd_tui.core.command import Phase
 from autograd_tui.core.frame import Frame
-from autograd_tui.core.tensor_stats import FIRST_VALUE_COLUMN, ROW_WIDTH, Grads, StatsTable
+from autograd_tui.core.tensor_stats import FIRST_VALUE_COLUMN, NORM_COLUMN, Grads, StatsTable
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +194,8 @@ class Path:
 
     def append(self, frame: Frame) -> None:
         """Add the point where a frame's two values stand, if that is another one than the last."""
+        if sum(map(math.prod, frame.params.layout.shapes)) != 2:
+            return
         values = [value for row in frame.params for value in row.values or ()]
         if len(values) == 2:
             self.extend([(frame.index, frame.iteration, values[0], values[1])])
@@ -364,12 +366,13 @@ def _joint_norm(sizes: tuple[float, ...]) -> float:
 
 def _sizes(table: StatsTable) -> array[float]:
     """Return the value of each tensor that has one alone, the norm of any other; MISSING where there is neither."""
-    layout, sizes = table.layout, table.numbers[::ROW_WIDTH]
-    for index, shape in enumerate(layout.shapes):
-        if not layout.measurable[index]:
-            sizes[index] = MISSING
-        elif all(length == 1 for length in shape) and layout.ordinary(index):
-            value = table.numbers[index * ROW_WIDTH + FIRST_VALUE_COLUMN]
+    layout, sizes = table.layout, table.column(NORM_COLUMN)
+    for index in layout.unmeasurable:
+        sizes[index] = MISSING
+    if layout.single:
+        values = table.column(FIRST_VALUE_COLUMN)
+        for index in layout.single:
+            value = values[index]
             sizes[index] = abs(value) if math.isinf(value) else value
     return sizes
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from itertools import accumulate
 from typing import Any
 
@@ -15,8 +16,14 @@ SAMPLE_SIZE = 1024  # what is estimated of a larger tensor comes from a fixed sa
 ROW_WIDTH = (
     6 + MAX_LISTED_VALUES + 1
 )  # norm min max nonfinite mean std, then the values, or else the histogram, then the first
-NONFINITE_COLUMN = 3  # its position among them
-FIRST_VALUE_COLUMN = 6  # of the values, where a row has them all
+NORM_COLUMN, NONFINITE_COLUMN, MEAN_COLUMN = 0, 3, 4  # their positions among them
+FIRST_VALUE_COLUMN = ROW_WIDTH - 1
+NUMBER_BYTES = 8
+KEY_COLUMNS = (
+    NORM_COLUMN,
+    MEAN_COLUMN,
+    FIRST_VALUE_COLUMN,
+)  # that are measured at once: the rest is of the same values
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +64,7 @@ def without_history(row: TensorStats, name: str) -> TensorStats:
     return TensorStats(**{field.name: getattr(row, field.name) for field in fields(TensorStats)} | {"name": name})
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class StatsLayout:
     """What never changes about a group of tensors: shared by all of its tables.
 
@@ -78,12 +85,19 @@ class StatsLayout:
         real = self.measurable[index] and not self.dtypes[index].startswith("complex")
         return real and index not in self.sparse
 
+    @cached_property
+    def unmeasurable(self) -> frozenset[int]:
+        """The indices of tensors that have no numbers."""
+        return frozenset(index for index, measurable in enumerate(self.measurable) if not measurable)
+
+    @cached_property
+    def single(self) -> tuple[int, ...]:
+        """The indices of ordinary tensors of one value."""
+        return tuple(index for index, shape in enumerate(self.shapes) if math.prod(shape) == 1 and self.ordinary(index))
+
     def left_out(self) -> frozenset[int]:
         """Return the indices of tensors that have values and no norm: sums are without them."""
-        if all(self.measurable):
-            return frozenset()
-        unknown = (index for index, measurable in enumerate(self.measurable) if not measurable)
-        return frozenset(index for index in unknown if math.prod(self.shapes[index]))
+        return frozenset(index for index in self.unmeasurable if math.prod(self.shapes[index]))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -110,9 +124,22 @@ class StatsTable(Sequence[TensorStats]):
             return NotImplemented
         if self is other:
             return True
-        return self.layout == other.layout and self.numbers.tobytes() == other.numbers.tobytes()
+        if self.layout != other.layout:
+            return False
+        if any(self.column(each).tobytes() != other.column(each).tobytes() for each in KEY_COLUMNS):
+            return False
+        return self.numbers.tobytes() == other.numbers.tobytes()
 
     __hash__ = None  # type: ignore[assignment]
+
+    def column(self, index: int) -> array[float]:
+        """Return one column of the numbers, (tensors,); KEY_COLUMNS are there before the others."""
+        return self.numbers[index::ROW_WIDTH]
+
+    @property
+    def bytes(self) -> int:
+        """The bytes that its numbers take, or what they will be computed from where that is more."""
+        return NUMBER_BYTES * ROW_WIDTH * len(self.layout.names)
 
     @property
     def whole(self) -> bool:
@@ -128,11 +155,11 @@ class StatsTable(Sequence[TensorStats]):
         """Return the first value of a tensor that is too large to have all in its row; None for others."""
         if not self.layout.ordinary(index) or math.prod(self.layout.shapes[index]) <= MAX_LISTED_VALUES:
             return None
-        return self.numbers[(index + 1) * ROW_WIDTH - 1]
+        return self.column(FIRST_VALUE_COLUMN)[index]
 
     def norms(self) -> tuple[float | None, ...]:
         """Return the Euclidean norm of each tensor, None where it has none."""
-        pairs = zip(self.numbers[::ROW_WIDTH], self.layout.measurable, strict=True)
+        pairs = zip(self.column(NORM_COLUMN), self.layout.measurable, strict=True)
         return tuple(norm if measurable else None for norm, measurable in pairs)
 
     def norm(self) -> float | None:
@@ -143,7 +170,7 @@ class StatsTable(Sequence[TensorStats]):
         """Return the norm over those that have one: the norm over all is no less. None where no tensor has one."""
         if len(self.layout.left_out()) == len(self) > 0:
             return None
-        return math.hypot(*self.numbers[::ROW_WIDTH]) if self.layout.names else 0.0
+        return math.hypot(*self.column(NORM_COLUMN)) if self.layout.names else 0.0
 
     def _row(self, index: int) -> TensorStats:
         layout = self.layout
@@ -185,6 +212,46 @@ class StatsTable(Sequence[TensorStats]):
             nonfinite=int(nonfinite),
             stored=int(stored) if sparse and math.isfinite(stored) else None,
         )
+
+
+class LazyStatsTable(StatsTable):
+    """A table of which KEY_COLUMNS are measured; the rest is computed when somebody asks for it, on any thread."""
+
+    __slots__ = ("_compute", "_keys", "_source_bytes")
+    _compute: Callable[[], array[float]]
+    _keys: array[float]
+    _source_bytes: int
+
+    def __init__(
+        self, layout: StatsLayout, keys: array[float], compute: Callable[[], array[float]], source_bytes: int
+    ) -> None:
+        """Take in the key columns one after the other, and how to compute all numbers from `source_bytes` of values."""
+        for name, value in (
+            ("layout", layout),
+            ("_keys", keys),
+            ("_compute", compute),
+            ("_source_bytes", source_bytes),
+        ):
+            object.__setattr__(self, name, value)
+
+    def __getattr__(self, name: str) -> array[float]:
+        if name != "numbers":  # which is the one that is not there at first
+            raise AttributeError(name)
+        numbers = self._compute()
+        object.__setattr__(self, "numbers", numbers)
+        object.__setattr__(self, "_compute", lambda: numbers)  # what they were computed from is let go
+        object.__setattr__(self, "_source_bytes", 0)
+        return numbers
+
+    def column(self, index: int) -> array[float]:
+        if index not in KEY_COLUMNS:
+            return StatsTable.column(self, index)
+        start = KEY_COLUMNS.index(index) * len(self.layout.names)
+        return self._keys[start : start + len(self.layout.names)]
+
+    @property
+    def bytes(self) -> int:
+        return max(self._source_bytes, NUMBER_BYTES * ROW_WIDTH * len(self.layout.names))
 
 
 @dataclass(frozen=True, slots=True)

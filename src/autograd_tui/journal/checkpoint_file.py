@@ -184,7 +184,10 @@ def _belongs_to(journal: Journal, frame: Frame, content: Mapping[str, Any]) -> b
     if size > journal.size or hash_prefix(journal.path, size).hexdigest() != lines:
         return False
     entry = content["entry"] - 1
-    return bool(frame.index != journal.end_frames[entry] or frame_digest(frame) == journal.entries[entry].digest)
+    if frame.index != journal.end_frames[entry]:
+        return True
+    digest: str = journal.entries[entry].digest
+    return frame_digest(frame, journal.config.digest_version) == digest
 
 
 def _checkpoint_files(journal: Path) -> list[Path]:

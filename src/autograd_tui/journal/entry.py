@@ -21,11 +21,14 @@ from autograd_tui.core.errors import Refused, UnknownCommand
 from autograd_tui.core.frame import Frame, TorchError
 from autograd_tui.core.optimizer_spec import LrDecay
 from autograd_tui.core.run_config import DIGEST_VERSION, RunConfig
+from autograd_tui.core.tensor_stats import KEY_COLUMNS
 
 FORMAT = 1
+KEY_COLUMNS_VERSION = 3  # of digests, from which on they are of KEY_COLUMNS
 COLUMNS = ("id", "parent", "command", "digest")
 OPTIONAL_FIELDS = ("start", "raised", "said", "left", "loss")
 NONFINITE_NAMES = ("NaN", "Infinity", "-Infinity")  # as strict JSON has them
+_encode = json.JSONEncoder(separators=(",", ":")).encode  # made once: `json.dumps` makes one for each line
 _DIGEST = re.compile("[0-9a-f]{16}")
 _GOES_BACK = re.compile(r"@[0-9]{1,15}|branch=[1-9][0-9]{0,14}")
 MAX_NAME_LENGTH = 4096  # characters of a path
@@ -83,7 +86,7 @@ class Entry:
         """Return the line of the file, with its newline."""
         more = {name: value for name in OPTIONAL_FIELDS if (value := getattr(self, name)) is not None}
         listed = [self.id, self.parent, self.command, self.digest, *([more] if more else [])]
-        return json.dumps(listed, separators=(",", ":")) + "\n"
+        return _encode(listed) + "\n"
 
     @classmethod
     def from_json_line(cls, line: bytes) -> Entry:
@@ -124,10 +127,11 @@ class Entry:
             raise ValueError("what its error said is no message, file and line")
 
 
-def frame_digest(frame: Frame) -> str:
+def frame_digest(frame: Frame, version: int = DIGEST_VERSION) -> str:
     """Return 16 hexadecimal digits that differ where a frame's loss or any number measured for it does.
 
-    Nothing is measured for it: it hashes the numbers that the frame holds, bit for bit, and what was raised.
+    It hashes bit for bit what the frame holds, and what was raised. version: `RunConfig.digest_version`. From 3 on the
+    numbers of a tensor are its norm, its mean and its first value, for which nothing else is computed; before, all.
     """
     hashed = blake2b(digest_size=8)
     loss = (0.0, False) if frame.loss is None else (frame.loss, True)
@@ -135,7 +139,8 @@ def frame_digest(frame: Frame) -> str:
     if frame.groups is not None:
         hashed.update(struct.pack(f"<{len(frame.learning_rates)}d", *frame.learning_rates))
     for table in (frame.params, frame.grads.table, frame.optimizer_state, frame.buffers):
-        hashed.update(table.numbers)
+        for numbers in (table.numbers,) if version < KEY_COLUMNS_VERSION else map(table.column, KEY_COLUMNS):
+            hashed.update(numbers)
     hashed.update(bytes(map(bool, frame.grads.backwards)))
     if frame.prediction is not None:
         hashed.update(struct.pack("<2d", *(each or 0.0 for each in (frame.prediction.norm, frame.prediction.mean))))

@@ -140,7 +140,7 @@ class _EntryReplayer:
     def matches(self, entry: Entry, frame: Frame) -> bool:
         """Return whether a frame is a line's; of another version, which measures other numbers, the loss decides."""
         versions = [each.versions.get("autograd-tui") for each in self._configs]
-        if frame_digest(frame) == entry.digest:
+        if frame_digest(frame, self._journal.config.digest_version) == entry.digest:
             return True
         older = self._journal.config.hashes is None or versions[0] != versions[1]
         return older and entry.loss in (None, plain_number(frame.loss))

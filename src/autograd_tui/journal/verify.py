@@ -55,7 +55,8 @@ def verify_journal(session: Session, journal: Journal) -> Iterator[EntryCheck]:
         except Refused:
             yield EntryCheck(entry, False)
             return
-        yield EntryCheck(entry, frame_digest(session.frame) == entry.digest)
+        digest = frame_digest(session.frame, journal.config.digest_version)
+        yield EntryCheck(entry, digest == entry.digest)
 
 
 DEVICE_VERSIONS = ("card", "cuda", "cudnn", "algorithms", "cudnn benchmark")

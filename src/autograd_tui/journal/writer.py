@@ -110,7 +110,7 @@ class JournalWriter:
             return
         self._frame_stream.ran_from(0)
         self._loss, tip = plain_number(frame.loss), self._branch_ends.pop(number)
-        entry = Entry(self._tree.last + 1, tip, f"branch={number}", frame_digest(frame), frame.index)
+        entry = Entry(self._tree.last + 1, tip, f"branch={number}", self._digest(frame), frame.index)
         entry = replace(entry, left=self._take_left_loss(), loss=self._loss)
         self._tree.return_to_branch(tip)
         self._write(entry.to_json_line(), frame.index)
@@ -198,10 +198,10 @@ class JournalWriter:
             return
         parent = self._tree.line_of(start)
         follows = parent == self._tree.last and start == self._tree.end  # the line before, to its end
-        entry = Entry(self._tree.last + 1, parent, command, frame_digest(frame), None if follows else start)
-        if not follows or self._loss != before:
-            entry = replace(entry, loss=self._loss)
-        if not entry.goes_back:
+        number, digest, begin = self._tree.last + 1, self._digest(frame), None if follows else start
+        loss = self._loss if not follows or self._loss != before else None
+        entry = Entry(number, parent, command, digest, begin, loss=loss)
+        if not entry.goes_back and (frame.error is not None or self._left_loss is not None):
             entry = replace(entry, left=self._take_left_loss(), **_error_fields(frame.error))
         if entry.goes_back:
             self._tree.add_rewind(start)  # later frames stay until something runs from there
@@ -218,6 +218,9 @@ class JournalWriter:
         self._file.append(line, frame)
         if self._file.path != path:  # which another run has taken
             self._frame_stream = FrameStream(self._file.path, self._about, mode=self._file.mode)
+
+    def _digest(self, frame: Frame) -> str:
+        return frame_digest(frame, self._about.config.digest_version)
 
     def _take_left_loss(self) -> float | str | None:
         loss, self._left_loss = self._left_loss, None

@@ -67,20 +67,17 @@ class FrameReader:
         fresh = self._is_fresh(batch)
         if fresh:
             seen |= batch
-        groups = {
-            "seen": TensorGroup({name: value for name, value in seen.items() if has_shape(value)}),
-            "top": TensorGroup(top),
-            "metrics": TensorGroup(dict(state.metrics)),
-            "buffers": self._buffers(),
-        }
-        read = self._reader.read(groups)
+        seen = {name: value for name, value in seen.items() if has_shape(value)}
+        named = {"seen": seen, "top": top, "metrics": dict(state.metrics)}
+        groups = {name: TensorGroup(tensors) for name, tensors in named.items() if tensors}
+        read = self._reader.read({**groups, "buffers": self._buffers()})
         row = read["seen"].named
         loss = row("loss")
         changes = {
             "loss": loss.values[0] if loss and loss.size == 1 and loss.values else None,
             "prediction": row("prediction"),
-            "top": as_top(read["top"]),
-            "metrics": tuple((each.name, each.mean) for each in read["metrics"] if each.mean is not None),
+            "top": as_top(read["top"]) if top else (),
+            "metrics": tuple((each.name, each.mean) for each in read.get("metrics", ()) if each.mean is not None),
             "buffers": _shared(read["buffers"], frame.buffers),
             "buffers_before": frame.buffers,
         }

@@ -17,10 +17,14 @@ from torch import Tensor
 
 from autograd_tui.core.tensor_stats import (
     HISTOGRAM_BINS,
+    KEY_COLUMNS,
     MAX_LISTED_VALUES,
+    MEAN_COLUMN,
     NONFINITE_COLUMN,
+    NORM_COLUMN,
     ROW_WIDTH,
     SAMPLE_SIZE,
+    LazyStatsTable,
     StatsLayout,
     StatsTable,
 )
@@ -29,10 +33,12 @@ from autograd_tui.engine.training.user_code import is_out_of_memory
 
 Doubles = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
+NO_VALUES, NO_SAMPLES, NO_ROWS = np.zeros(0), np.zeros((0, SAMPLE_SIZE)), np.zeros((0, 5))
 SAMPLE_SEED = 20_240_229  # of a generator of its own: the model's random numbers stay as they are
 MIN_PARTS = 4  # of a large tensor, each with a norm of its own
 MAX_PART_SIZE = 8192  # values: float32 adds up the squares of many more with errors in the fifth digit
 MAX_JOINED_VALUES = 1 << 24  # of large tensors on an accelerator, in a copy of which their samples are found
+MAX_WAITING_BYTES = 1 << 19  # of the values from which one table's rows are computed later
 MIN_EXACT_NORM = 1e-18  # below it the squares of float32 lose digits
 
 
@@ -121,8 +127,7 @@ def _measured(plans: Mapping[str, ReadPlan], tensors: Sequence[Sequence[Tensor]]
         all_results = [[next(on_host) for _ in results] for results in all_results]
     tables = {}
     for (name, plan), results, group in zip(plans.items(), all_results, tensors, strict=True):
-        tables[name] = StatsTable(plan.layout, plan.numbers(results))
-        _remeasure_unusual(tables[name], group)
+        tables[name] = plan.corrected(plan.table(results), group)
     return tables
 
 
@@ -138,104 +143,171 @@ class ReadPlan:
     ) -> None:
         measured = tuple(kind.measurable for kind in kinds)
         shapes, dtypes = tuple(kind.shape for kind in kinds), tuple(kind.dtype for kind in kinds)
-        self._sparse = [row for row, kind in enumerate(kinds) if kind.measurable and kind.sparse]
-        self.layout = StatsLayout(tuple(names), shapes, dtypes, measured, exact, frozenset(self._sparse), sampled_range)
+        self.sparse = [row for row, kind in enumerate(kinds) if kind.measurable and kind.sparse]
+        self.layout = StatsLayout(tuple(names), shapes, dtypes, measured, exact, frozenset(self.sparse), sampled_range)
         rows = [row for row, kind in enumerate(kinds) if kind.measurable and not kind.sparse]
         rows.sort(key=lambda row: dtypes[row])  # neighbours of one dtype are joined in one call
         self.on_host = all(kind.device.type == "cpu" for kind in kinds)
-        self._small = [row for row in rows if kinds[row].size <= SAMPLE_SIZE]
-        self._large = [row for row in rows if kinds[row].size > SAMPLE_SIZE]
-        self._segments = _Segments([kinds[row].reals for row in self._small])
-        self._large_sizes = [(kinds[row].reals, kinds[row].device) for row in self._large]
+        self.small = [row for row in rows if kinds[row].size <= SAMPLE_SIZE]
+        self.large = [row for row in rows if kinds[row].size > SAMPLE_SIZE]
+        self.segments = _Segments([kinds[row].reals for row in self.small])
+        self._large_sizes = [(kinds[row].reals, kinds[row].device) for row in self.large]
         self._sample_indices: list[Tensor] = []  # of each large tensor, drawn at the first `launch`
         self._joined: list[JoinedSample] = []  # of all of them on an accelerator
         self._needs_range_of_all = exact and not sampled_range
         self._first_parts: list[int] = []  # of each large tensor, among the parts that have a norm
-        self._scale = np.array([kinds[row].reals / SAMPLE_SIZE for row in self._large])
-        compared = {*self._small, *self._large}
+        self._scale = np.array([kinds[row].reals / SAMPLE_SIZE for row in self.large])
+        compared = {*self.small, *self.large}
         self._unmeasured = [row for row, kind in enumerate(kinds) if row not in compared and kind.size]
+        self._have_norms = [*self.small, *(self.large if exact else ())]
+        # Of small ones that are not in double precision no square of a value is 0 in it.
+        self._may_be_zero = frozenset(row for row in self.small if dtypes[row] != "float64")
         self.forget()
 
     def forget(self) -> None:
         """Let go of the values that were read last."""
-        self.latest: tuple[Doubles, Doubles] = (
-            np.zeros(0),
-            np.zeros((0, SAMPLE_SIZE)),
-        )  # small tensors' values, large ones' samples
+        self.latest: tuple[Doubles, Doubles] = NO_VALUES, NO_SAMPLES  # small tensors' values, large ones' samples
 
     def launch(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         """Start all the measuring on the tensors' own devices, without waiting; return what is to be copied."""
-        results = [tensors[row] for row in self._small]
-        large = [tensors[row] for row in self._large]
+        results = [tensors[row] for row in self.small]
+        large = [tensors[row] for row in self.large]
         self._sample_indices = self._sample_indices or [draw_sample_indices(*each) for each in self._large_sizes]
         if large and all(each.device.type != "cpu" for each in large) and not self._needs_range_of_all:
             self._joined = self._joined or join_sample_indices(large, self._sample_indices)
             results += launch_large_together(large, self._joined, exact=self.layout.exact)
-            return results + [launch_sparse(tensors[row]) for row in self._sparse]
-        for row, sample_indices in zip(self._large, self._sample_indices, strict=True):
+            return results + [launch_sparse(tensors[row]) for row in self.sparse]
+        for row, sample_indices in zip(self.large, self._sample_indices, strict=True):
             exact, sampled_range = self.layout.exact, self.layout.sampled_range
             results += launch_large(tensors[row], sample_indices, exact=exact, sampled_range=sampled_range)
-        return results + [launch_sparse(tensors[row]) for row in self._sparse]
+        return results + [launch_sparse(tensors[row]) for row in self.sparse]
 
     def in_launch_order(self, results: Sequence[Sequence[Tensor]]) -> list[Tensor]:
         """Return the results of each tensor, launched one by one, in the order of `launch`."""
-        return [result for row in (*self._small, *self._large, *self._sparse) for result in results[row]]
+        return [result for row in (*self.small, *self.large, *self.sparse) for result in results[row]]
+
+    def table(self, results: Sequence[Tensor]) -> StatsTable:
+        """Return the table of what `launch` has returned, on the host; what can wait is computed from the same values.
+
+        It is computed at once where the values take much more memory than the numbers.
+        """
+        source = self._take(results)
+        keys = array("d")
+        keys.frombytes(source.keys().tobytes())
+        table = LazyStatsTable(self.layout, keys, source.numbers, source.bytes)
+        return table if source.bytes <= MAX_WAITING_BYTES else StatsTable(self.layout, table.numbers)
+
+    def corrected(self, table: StatsTable, tensors: Sequence[Tensor]) -> StatsTable:
+        """Return the table, measured anew where norms are not finite, or where the dtype's range may not hold them."""
+        norms = table.column(NORM_COLUMN)
+        if all(
+            MIN_EXACT_NORM < norms[row] < math.inf or (norms[row] == 0 and row in self._may_be_zero)
+            for row in self._have_norms
+        ):
+            return table
+        table = StatsTable(self.layout, table.numbers)
+        _remeasure_unusual(table, tensors)
+        return table
 
     def numbers(self, results: Sequence[Tensor]) -> array[float]:
-        """Return the rows of a table, from the results of `launch` on the host."""
-        rows = np.zeros((len(self.layout.names), ROW_WIDTH))
-        small, large = self.latest
-        if self._sparse:
-            rows[self._sparse, :5] = _doubles(results[-len(self._sparse) :]).reshape(-1, 5)
-            results = results[: -len(self._sparse)]
-        if self._small:
-            small = _doubles(results[: len(self._small)])
-            rows[self._small] = self._segments.describe(small)
-        if self._large:
-            measured = results[len(self._small) :]
-            each = len(measured) // len(self._large)  # results of one tensor; the sample is the last
-            sampled = _doubles(measured[each - 1 :: each])
-            first, large = np.split(sampled.reshape(-1, 1 + SAMPLE_SIZE), [1], axis=1)
-            rows[self._large] = self._describe_large(large, measured)
-            rows[self._large, -1:] = first
+        """Return the rows of that table."""
+        return self._take(results).numbers()
+
+    def _take(self, results: Sequence[Tensor]) -> _Source:
+        """Bring the results of `launch` into arrays; `latest` is what they hold."""
+        end = len(results) - len(self.sparse)
+        sparse = _doubles(results[end:]).reshape(-1, 5) if self.sparse else NO_ROWS
+        small = _doubles(results[: len(self.small)]) if self.small else NO_VALUES
+        large, first, norms, bounds = NO_SAMPLES, NO_VALUES, None, None
+        if self.large:
+            measured = results[len(self.small) : end]
+            each = len(measured) // len(self.large)  # results of one tensor; the sample is the last
+            sampled = _doubles(measured[each - 1 :: each]).reshape(-1, 1 + SAMPLE_SIZE)
+            first, large = sampled[:, 0], sampled[:, 1:]
+            if self.layout.exact:
+                norms = self._join_norms(measured[0::each])
+                if not self.layout.sampled_range:
+                    bounds = _doubles(measured[1::each]), _doubles(measured[2::each])
         self.latest = small, large
-        numbers = array("d")
-        numbers.frombytes(rows.tobytes())
-        return numbers
+        return _Source(self, small, large, first, norms, bounds, sparse)
 
     def moves(self, before: tuple[Doubles, Doubles]) -> array[float]:
         """Return each tensor's distance from an earlier `latest`; NaN for what was not measured or is sparse."""
         distances = np.zeros(len(self.layout.names))
         with np.errstate(all="ignore"):
             small, large = (now - then for now, then in zip(self.latest, before, strict=True))
-            if self._small:
-                distances[self._small] = np.sqrt(self._segments.sums(small * small))
-            distances[self._large] = np.sqrt(np.einsum("ij,ij->i", large, large) * self._scale)
+            if self.small:
+                distances[self.small] = np.sqrt(self.segments.sums(small * small))
+            distances[self.large] = np.sqrt(np.einsum("ij,ij->i", large, large) * self._scale)
         distances[self._unmeasured] = np.nan
         return array("d", distances.tolist())
-
-    def _describe_large(self, samples: Doubles, results: Sequence[Tensor]) -> Doubles:
-        exact, sampled_range = self.layout.exact, self.layout.sampled_range
-        rows = np.zeros((len(self._large), ROW_WIDTH))
-        if exact and sampled_range:
-            rows[:, 0] = self._join_norms(results[0::2])
-            rows[:, 1], rows[:, 2] = samples.min(1), samples.max(1)
-        elif exact:
-            rows[:, 0] = self._join_norms(results[0::4])
-            rows[:, 1], rows[:, 2] = _doubles(results[1::4]), _doubles(results[2::4])
-        with np.errstate(all="ignore"):
-            rows[:, 4] = samples.mean(1)
-            deviation = samples - rows[:, 4, None]
-            rows[:, 5] = np.sqrt(np.einsum("ij,ij->i", deviation, deviation) / SAMPLE_SIZE)
-        if exact:
-            rows[:, 6:-1] = _histograms(samples, rows[:, 1], rows[:, 2], np.arange(len(rows))[:, None])
-        return rows
 
     def _join_norms(self, parts: Sequence[Tensor]) -> Doubles:
         """Return the norm of each large tensor from those of its parts, in double precision."""
         if not self._first_parts:  # a size is always divided into the same parts
             self._first_parts = [0, *accumulate(map(len, parts[:-1]))]
         return np.sqrt(np.add.reduceat(_doubles(parts) ** 2, self._first_parts))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Source:
+    """The values that the rows of a table are computed from, on the host, as ReadPlan has divided the tensors."""
+
+    plan: ReadPlan
+    small: Doubles  # (all values,)
+    large: Doubles  # samples, (tensors, SAMPLE_SIZE)
+    first: Doubles  # of each large tensor its first value
+    norms: Doubles | None  # of the large tensors; None where the group is not exact
+    bounds: tuple[Doubles, Doubles] | None  # their least and greatest values; None where the sample's stand for them
+    sparse: Doubles  # (tensors, 5), as `launch_sparse` has them
+
+    @property
+    def bytes(self) -> int:
+        return self.small.nbytes + self.large.nbytes
+
+    def keys(self) -> Doubles:
+        """Return the key columns, (KEY_COLUMNS, tensors)."""
+        plan = self.plan
+        keys = np.zeros((len(KEY_COLUMNS), len(plan.layout.names)))
+        with np.errstate(all="ignore"):
+            if plan.small:
+                keys[:, plan.small] = plan.segments.keys(self.small)
+            if plan.large:
+                keys[0, plan.large] = 0 if self.norms is None else self.norms
+                keys[1, plan.large] = self.large.mean(1)
+                keys[2, plan.large] = self.first
+        if plan.sparse:
+            keys[:2, plan.sparse] = self.sparse[:, (NORM_COLUMN, MEAN_COLUMN)].T
+        return keys
+
+    def numbers(self) -> array[float]:
+        """Return all rows; any thread may ask."""
+        plan = self.plan
+        rows = np.zeros((len(plan.layout.names), ROW_WIDTH))
+        if plan.sparse:
+            rows[plan.sparse, :5] = self.sparse
+        if plan.small:
+            rows[plan.small] = plan.segments.describe(self.small)
+        if plan.large:
+            rows[plan.large] = self._describe_large()
+        numbers = array("d")
+        numbers.frombytes(rows.tobytes())
+        return numbers
+
+    def _describe_large(self) -> Doubles:
+        samples = self.large
+        rows = np.zeros((len(samples), ROW_WIDTH))
+        if self.norms is not None:
+            rows[:, 0] = self.norms
+            rows[:, 1], rows[:, 2] = self.bounds or (samples.min(1), samples.max(1))
+        with np.errstate(all="ignore"):
+            rows[:, 4] = samples.mean(1)
+            deviation = samples - rows[:, 4, None]
+            rows[:, 5] = np.sqrt(np.einsum("ij,ij->i", deviation, deviation) / SAMPLE_SIZE)
+        if self.norms is not None:
+            rows[:, 6:-1] = _histograms(samples, rows[:, 1], rows[:, 2], np.arange(len(rows))[:, None])
+        rows[:, -1] = self.first
+        return rows
 
 
 class _Segments:
@@ -256,6 +328,10 @@ class _Segments:
     def sums(self, values: Doubles) -> Doubles:
         """Return the sum of each tensor's values, (tensors,); values: (all values,)."""
         return np.add.reduceat(values, self._starts)
+
+    def keys(self, values: Doubles) -> Doubles:
+        """Return the key columns, (KEY_COLUMNS, tensors); values: (all values,)."""
+        return np.stack([np.sqrt(self.sums(values * values)), self.sums(values) / self._sizes, values[self._starts]])
 
     def describe(self, values: Doubles) -> Doubles:
         """Return a row for each tensor, (tensors, ROW_WIDTH); values: (all values,)."""
@@ -453,7 +529,7 @@ def _row(tensor: Tensor) -> Tensor:
 
 def _remeasure_unusual(table: StatsTable, tensors: Sequence[Tensor]) -> None:
     layout = table.layout
-    columns = (table.numbers[column::ROW_WIDTH] for column in range(3))
+    columns = (table.column(column) for column in range(3))
     unusual: list[int] = []
     seem_zero: list[int] = []  # as gradients that are set to zero: their samples do not tell
     for row, (norm, low, high) in enumerate(zip(*columns, strict=True)):

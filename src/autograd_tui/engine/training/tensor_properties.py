@@ -78,8 +78,11 @@ def in_memory(value: Any) -> bool:
     if type(value) not in _TORCH_CLASSES or value.layout is not torch.strided or value.is_nested:
         return True
     storage_size: int = value.untyped_storage().nbytes()
+    offset, nbytes = value.storage_offset(), value.nbytes
+    if storage_size >= nbytes and not offset:
+        return True
     item = value.element_size()
-    if storage_size >= value.storage_offset() * item + value.nbytes or not value.numel() or value.is_meta:
+    if storage_size >= offset * item + nbytes or not nbytes or value.is_meta:
         return True
     # An expanded view has fewer values in memory than in its shape.
     last = sum((size - 1) * stride for size, stride in zip(value.shape, value.stride(), strict=True))
