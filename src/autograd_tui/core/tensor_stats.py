@@ -19,11 +19,7 @@ ROW_WIDTH = (
 NORM_COLUMN, NONFINITE_COLUMN, MEAN_COLUMN = 0, 3, 4  # their positions among them
 FIRST_VALUE_COLUMN = ROW_WIDTH - 1
 NUMBER_BYTES = 8
-KEY_COLUMNS = (
-    NORM_COLUMN,
-    MEAN_COLUMN,
-    FIRST_VALUE_COLUMN,
-)  # that are measured at once: the rest is of the same values
+KEY_COLUMNS = (NORM_COLUMN, MEAN_COLUMN, FIRST_VALUE_COLUMN)  # that are measured at once, and the rest when asked for
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,13 +222,10 @@ class LazyStatsTable(StatsTable):
         self, layout: StatsLayout, keys: array[float], compute: Callable[[], array[float]], source_bytes: int
     ) -> None:
         """Take in the key columns one after the other, and how to compute all numbers from `source_bytes` of values."""
-        for name, value in (
-            ("layout", layout),
-            ("_keys", keys),
-            ("_compute", compute),
-            ("_source_bytes", source_bytes),
-        ):
-            object.__setattr__(self, name, value)
+        object.__setattr__(self, "layout", layout)
+        object.__setattr__(self, "_keys", keys)
+        object.__setattr__(self, "_compute", compute)
+        object.__setattr__(self, "_source_bytes", source_bytes)
 
     def __getattr__(self, name: str) -> array[float]:
         if name != "numbers":  # which is the one that is not there at first

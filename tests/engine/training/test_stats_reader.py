@@ -11,10 +11,18 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from autograd_tui.core.tensor_stats import MAX_LISTED_VALUES, SAMPLE_SIZE, TensorStats
+from autograd_tui.core.tensor_stats import (
+    KEY_COLUMNS,
+    MAX_LISTED_VALUES,
+    ROW_WIDTH,
+    SAMPLE_SIZE,
+    LazyStatsTable,
+    StatsTable,
+    TensorStats,
+)
 from autograd_tui.engine.training import stats_reader as stats
 from autograd_tui.engine.training import tensor_properties
-from autograd_tui.engine.training.stats_reader import StatsReader, TensorGroup
+from autograd_tui.engine.training.stats_reader import MAX_WAITING_BYTES, StatsReader, TensorGroup
 from float_tensors import FLOATS, SIZES, float_tensors
 from suite_options import examples
 
@@ -328,6 +336,24 @@ def test_the_first_value_is_kept_of_what_is_too_large_for_its_row(size: int) -> 
     table = StatsReader().read({"group": TensorGroup({"one": normal(3), "it": tensor}, exact=False)})["group"]
     assert table.first(0) is None
     assert table.first(1) == (tensor[0].item() if size > MAX_LISTED_VALUES else None)
+
+
+@pytest.mark.parametrize(("exact", "sampled_range"), [(True, False), (True, True), (False, False)])
+def test_what_is_measured_at_once_is_what_all_numbers_say(exact: bool, sampled_range: bool) -> None:
+    tensors = {f"{size} {dtype}": normal(size).to(dtype) for size in SIZES for dtype in (torch.float32, torch.float64)}
+    others = {"complex": torch.view_as_complex(normal(700, 2)), "sparse": normal(30).to_sparse(), "bool": normal(3) > 0}
+    group = TensorGroup({**tensors, **others}, exact=exact, sampled_range=sampled_range)
+    table = StatsReader().read({"group": group})["group"]
+    assert isinstance(table, LazyStatsTable)
+    at_once = [table.column(each).tobytes() for each in KEY_COLUMNS]
+    assert at_once == [table.numbers[each::ROW_WIDTH].tobytes() for each in KEY_COLUMNS]
+    assert table == StatsTable(table.layout, table.numbers)
+
+
+def test_values_that_take_much_more_memory_than_their_numbers_are_not_kept_for_later() -> None:
+    many = {str(index): normal(2000) for index in range(MAX_WAITING_BYTES // (8 * SAMPLE_SIZE) + 1)}
+    table = StatsReader().read({"group": TensorGroup(many)})["group"]
+    assert table.bytes == len(table.numbers) * 8
 
 
 def test_sampling_is_the_same_each_time() -> None:
