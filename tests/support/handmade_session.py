@@ -48,7 +48,7 @@ class MadeSession(ReadOnlySession):
 class TracedSession(MadeSession):
     """Has recorded the phase that comes next."""
 
-    can = Capabilities(trace=True)
+    can: Capabilities = Capabilities(trace=True)
 
     def __init__(self, about: SessionInfo, frames: Sequence[Frame], trace: Trace) -> None:
         super().__init__(about, frames)

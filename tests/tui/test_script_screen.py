@@ -11,16 +11,18 @@ from app_screen import running
 from autograd_tui.core.capabilities import SCRIPTED
 from autograd_tui.core.command import parse
 from autograd_tui.core.frame import Frame
+from autograd_tui.core.trace import Trace
 from autograd_tui.core.watchpoint import FiredWatchpoint
 from autograd_tui.text.batch_table import batch_lines
 from autograd_tui.text.styled_text import plain
 from autograd_tui.tui.app import AutogradApp, _leads_run
+from autograd_tui.tui.panels.footer import KeysPanel
 from autograd_tui.tui.panels.loss import LossPanel
 from autograd_tui.tui.panels.text_panels import wrapped_sentences
 from autograd_tui.tui.panels.trace_panels import SourcePanel
 from handmade_scripts import ABOUT, SCENES, HeldScript, gan
 from handmade_session import TracedSession
-from handmade_traces import line_backward
+from handmade_traces import line_backward, line_forward
 
 SIZES = [(200, 60), (120, 40), (80, 24), (60, 15)]
 
@@ -181,6 +183,19 @@ async def test_inside_a_call_whose_lines_are_not_known_the_script_is_shown() -> 
         (panel,) = shown.app.main.trace_screen.query(SourcePanel)
         assert panel.border_title == "Source   train.py, line 15"
         assert any("▶ 15 errG.backward()" in plain(line) for line in panel.lines(50, 9))
+
+
+@pytest.mark.parametrize(("trace", "checks"), [(line_forward(), False), (line_backward(), True)])
+async def test_a_check_is_offered_where_a_script_can_make_one(trace: Trace, checks: bool) -> None:
+    session = TracedSession(ABOUT, [replace(gan()[9], index=trace.index)], trace)
+    session.can = SCRIPTED
+    async with running(AutogradApp(lambda _: session, parse(""), title="train.py", can=SCRIPTED), (120, 40)) as shown:
+        await shown.press("i")
+        inside = shown.app.main.trace_screen
+        assert inside is not None
+        keys = [key for key, *_ in inside.query_one(KeysPanel).fitting(120)]
+        assert ("p" in keys) is checks
+        assert {"space", "n", "i"} <= set(keys)
 
 
 async def test_what_a_free_run_has_left_unknown_is_not_said_to_come_yet() -> None:

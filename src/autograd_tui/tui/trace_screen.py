@@ -23,7 +23,7 @@ from autograd_tui.text.trace.trace_position import TracePosition, search_candida
 from autograd_tui.tui.help_screen import HelpScreen, first_rows, key_rows
 from autograd_tui.tui.keys import AT_ONCE, FIRST_INSIDE_KEYS, INSIDE_KEYS, KEYS, LEAVING, is_bound, unbound
 from autograd_tui.tui.layouts import TraceLayout, trace_layout_for
-from autograd_tui.tui.panels.footer import INSIDE, KeysPanel
+from autograd_tui.tui.panels.footer import InsideKeysPanel
 from autograd_tui.tui.panels.text_panels import NotePanel
 from autograd_tui.tui.panels.trace_panels import GraphPanel
 from autograd_tui.tui.prompt import TOO_LONG, Prompt
@@ -80,7 +80,7 @@ class TraceScreen(SizedScreen, CachedRows):
         yield trace_layout_for(self.app.size)().data_bind(TraceScreen.view)
         yield NotePanel(id="note").data_bind(TraceScreen.view)
         yield self.prompt
-        yield KeysPanel(id="keys", keys=INSIDE)
+        yield InsideKeysPanel(id="keys", is_script=self._main.trainer.can.script).data_bind(TraceScreen.view)
 
     class Ready(Message):
         """Keys that had to wait can be answered now."""

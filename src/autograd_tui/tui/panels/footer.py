@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from textual import events
 
 from autograd_tui.core.capabilities import LIVE, Capabilities
+from autograd_tui.core.command import Phase
 from autograd_tui.text.styled_text import Line, length, wrapped
 from autograd_tui.tui.panels.panel import Panel
 
@@ -61,7 +62,7 @@ INSIDE = (
 class KeysPanel(Panel):
     """As many as fit, without those that the session has no use for; a click on one presses it."""
 
-    DRAWN_FROM = ()
+    DRAWN_FROM: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, *, id: str, keys: Sequence[tuple[str, str, int]] = KEYS, can: Capabilities = LIVE) -> None:
         super().__init__(id=id)
@@ -71,12 +72,16 @@ class KeysPanel(Panel):
         self._keys = [(key, words.get(key, word), worth) for key, word, worth in keys if key not in unused]
 
     def lines(self, width: int, height: int) -> list[Line]:
-        """Draw them; they never change."""
+        """Draw them."""
         return [_row(self.fitting(width))]
+
+    def useful(self) -> list[tuple[str, str, int]]:
+        """Return the keys that there is a use for."""
+        return list(self._keys)
 
     def fitting(self, width: int) -> list[tuple[str, str, int]]:
         """Return the keys that a row of `width` columns has room for."""
-        kept = list(self._keys)
+        kept = self.useful()
         while kept and length(_row(kept)) - 1 > width:  # the blank behind the last one needs no room
             kept.remove(min(kept, key=lambda key: key[2]))
         return kept
@@ -91,6 +96,22 @@ class KeysPanel(Panel):
                 self.post_message(self.KeysClicked([labels[index]] if column <= len(keys) else labels))
                 return
             column -= len(f" {keys} {word} ")
+
+
+class InsideKeysPanel(KeysPanel):
+    """Those inside a phase; in a script's forward no gradient can be checked, since those are of no parameter."""
+
+    DRAWN_FROM = ("trace_position",)
+
+    def __init__(self, *, id: str, is_script: bool = False) -> None:
+        super().__init__(id=id, keys=INSIDE)
+        self._is_script = is_script
+
+    def useful(self) -> list[tuple[str, str, int]]:
+        """Return the keys that there is a use for where the trace is looked at."""
+        position = self.view.trace_position
+        checks = not (self._is_script and position is not None and position.trace.phase is Phase.FORWARD)
+        return [each for each in self._keys if checks or each[0] != "p"]
 
 
 def _row(keys: list[tuple[str, str, int]]) -> Line:
