@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from autograd_tui.engine.training.checkpoint import Checkpoint
 
 CHECKPOINT_INTERVAL = 2.0  # seconds between checkpoints on disk, so that resuming runs no more than that again
-MAX_CHECKPOINT_SHARE = 0.01  # of the run's time that they may cost
+MAX_CHECKPOINT_SHARE = 0.005  # of the run's time that they may cost
 LAST_INTERVALS = 0.25  # since the one before, from which on the newest is written where a run ends
 MAX_LAST_SHARE = 0.25  # of the time that it saves whoever resumes the run
 WRITE_SPEED = 500e6  # bytes a second, for as long as none has been written

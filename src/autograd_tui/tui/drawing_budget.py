@@ -8,7 +8,7 @@ from itertools import pairwise
 
 MAX_BYTES_PER_SECOND = 8_000  # so that a run can be watched over a slow line
 EXPECTED_BYTES = 5_000  # of a frame, at least: those at the beginning of a run change much
-MAX_DRAW_SHARE = 0.025  # of a run's time that drawing may take: both are Python, and one waits for the other
+MAX_DRAW_SHARE = 0.015  # of a run's time that drawing may take: both are Python, and one waits for the other
 MAX_PAUSE = 1.0  # seconds between two frames, whatever they cost
 
 

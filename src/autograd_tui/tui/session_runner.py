@@ -40,7 +40,7 @@ from autograd_tui.tui.requests import (
 from autograd_tui.tui.run_speed import iterations_between_frames, rising_pace
 from autograd_tui.tui.trainer_status import SCRIPT_RUNS, StatusPublisher, Update, problem_of
 
-SAMPLE_SECONDS = 0.25  # between the frames of a run that the screen gets to see
+SAMPLE_SECONDS = 0.3  # between the frames of a run that the screen gets to see
 LOOK_SECONDS = 0.002  # between two looks of a run at full speed at what waits: an iteration may take far less
 MIN_FREE_ITERATIONS = 16  # in words, from which on they run without a frame a phase
 MIN_SLICE = 4  # iterations between two frames of a run that is watched, from which on the others have none

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from autograd_tui.engine.open_session import open_session
-from autograd_tui.engine.replay.checkpoints import CheckpointStore
+from autograd_tui.engine.replay.checkpoints import QUICK_GAP, CheckpointStore
 from autograd_tui.engine.session import Session
 from autograd_tui.engine.training.checkpoint import BARE_CHECKPOINT, Checkpoint
 from session_internals import open_with_many_checkpoints, state_of
@@ -128,11 +128,23 @@ def test_checkpoints_cost_at_most_their_share() -> None:
     session = open_session("linear")
     line = CheckpointStore(session._trainer, spacing=0, share=0.5)
     run(session, "fbsz")
-    line._cost = 1.0
-    line.spend(1.9)
+    line._cost = 2.0
+    line.spend(3.9)
     assert line.take_if_due() is None
     line.spend(0.1)
     assert line.take_if_due() is not None
+
+
+def test_checkpoints_cost_far_less_where_going_back_is_quick_all_the_same() -> None:
+    session = open_session("linear")
+    line = CheckpointStore(session._trainer, spacing=0, share=0.5)
+    run(session, "fbsz")
+    for cost, spacing in ((0.125, 1.0), (0.5, QUICK_GAP)):
+        line._cost, line._since = cost, 0.0
+        line.spend(0.99 * spacing)
+        assert not line.is_due()
+        line.spend(0.02 * spacing)
+        assert line.is_due()
 
 
 def test_checkpoints_share_random_states_that_nobody_has_used() -> None:

@@ -22,7 +22,7 @@ from autograd_tui.engine.training.interruption import Interrupt
 from autograd_tui.engine.training.trainer import FreeRunResult
 from autograd_tui.engine.training.user_code import torch_error
 
-MAX_FRAME_SHARE = 0.03  # of the run's time that frames may cost
+MAX_FRAME_SHARE = 0.015  # of the run's time that frames may cost
 MAX_IN_VAIN = 256  # iterations with all frames, where a watchpoint nearly holds again and again
 MAX_FRAME_INTERVAL = 1.0  # seconds without a frame, where iterations are not longer than that
 
@@ -116,7 +116,8 @@ class SampledRun:
         self._frames_until = 0  # the frame up to which each is made, since a watchpoint may hold
         self._iterations_with_frames = 1  # after the next time that one may hold
         self._stopped, self._every = stopped, every
-        self._costs: deque[float] = deque([0.0], maxlen=5)  # seconds that the last frames added to their iterations
+        self._costs: deque[float] = deque([0.0], maxlen=5)  # seconds that the last frames took besides their iterations
+        self._began = self._ended = 0.0  # the last iterations without frames
         self._is_noticed = False  # whether a watchpoint holds, or may, in the iteration that had frames
         self.irregular = False
 
@@ -144,9 +145,8 @@ class SampledRun:
         watchpoint may hold, it is a frame before that, from which on frames must be made. Raises Interrupt where
         `interrupt` has ended it: the state is then of no use until it is restored, at the end of the log.
         """
-        first, started = self._trainer.frame, perf_counter()
+        first = self._trainer.frame
         run = self._without_frames(goal)
-        middle = perf_counter()
         suspect = self._watch.first_suspect(self._trainer.state.model, run.losses) if self._watch else None
         if suspect is not None and suspect <= len(run.losses):
             return self._return_to_suspect(first, run, suspect)
@@ -167,27 +167,29 @@ class SampledRun:
             return self._undo_irregular(run)
         if self._is_noticed or (self._watch is not None and goal.has_loss(loss)):
             return self._return_to_suspect(first, run, len(run.losses) + 1)
-        ended = perf_counter()
-        self._costs.append(max(ended - middle - (middle - started) / len(run.losses), 0.0))
+        one_iteration = (self._ended - self._began) / len(run.losses)
+        self._costs.append(max(perf_counter() - self._ended - one_iteration, 0.0))
         return self._stop_at_last_forward() if goal.has_loss(loss) else self._trainer.frame
 
     def _without_frames(self, goal: Goal) -> FreeRunResult:
         """Run iterations, and store what plots and replays need of them."""
         first, checkpoints = self._trainer.frame, self._replayer.checkpoints
         limit = None if goal.iteration is None else goal.iteration - first.iteration - 1
-        checkpoint, started = checkpoints.take_if_due(), perf_counter()
+        checkpoint = checkpoints.take_if_due()
         watch = self._watch
         if watch is not None:
             watch.begin(self._trainer.state, first, first_iteration=_next_iteration(first))
         cost = min(self._costs)  # of which noise is no part
-        until = started + min(max(self._every, cost / MAX_FRAME_SHARE), MAX_FRAME_INTERVAL) - cost
+        self._began = self._ended = perf_counter()
+        until = self._began + min(max(self._every, cost / MAX_FRAME_SHARE), MAX_FRAME_INTERVAL) - cost
 
         stopped, on_loss = self._stopped, goal.on_loss
 
         def goes_on(done: int, loss: float | Tensor) -> bool:
             if watch is not None and watch.notices(loss):
                 return False
-            if done == limit or perf_counter() >= until or stopped():
+            self._ended = perf_counter()
+            if done == limit or self._ended >= until or stopped():
                 return False
             return not (on_loss and goal.has_loss(float(loss)))
 
@@ -199,7 +201,7 @@ class SampledRun:
             raise
         if checkpoint:
             (checkpoints.keep if run.losses else checkpoints.drop)(checkpoint)
-        checkpoints.spend(perf_counter() - started, frames=len(run.losses) * len(Phase))
+        checkpoints.spend(perf_counter() - self._began, frames=len(run.losses) * len(Phase))
         self._store(first, run)
         return run
 
