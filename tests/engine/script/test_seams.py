@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import nn
 
+from autograd_tui.core.command import Phase
 from autograd_tui.core.frame import Frame
 from autograd_tui.core.wire import FrameDecoder, FrameEncoder
 from autograd_tui.engine.script.loop_phases import Phases
@@ -389,6 +390,43 @@ def test_transforms_of_functions_are_not_heard() -> None:
         torch.func.grad(lambda x: x.square().sum())(torch.ones(2))
         torch.func.vmap(torch.func.grad(lambda x: x.square().sum()))(torch.ones(2, 2))
     assert not agent.events
+    assert not agent.reasons
+
+
+TWO_LOOPS = {
+    "one behind the other": ("for _ in range(2):\n    one()\nfor _ in range(3):\n    two()", ["1"] * 2 + ["2"] * 3),
+    "in functions": (
+        "def first():\n    for _ in range(2):\n        one()\n"
+        "def second():\n    for _ in range(3):\n        two()\n"
+        "first()\nsecond()",
+        ["1"] * 2 + ["2"] * 3,
+    ),
+    "two turns of one": ("for _ in range(2):\n    one()\n    two()", ["12"] * 2),
+    "one inside": ("for _ in range(2):\n    for _ in range(3):\n        one()\n    two()", [*"11", "12"] * 2),
+    "one inside, in a function": (
+        "def inner():\n    for _ in range(3):\n        one()\nfor _ in range(2):\n    inner()\n    two()",
+        [*"11", "12"] * 2,
+    ),
+    "no loop": ("one()\ntwo()\ntwo()", ["122"]),
+}
+
+
+@pytest.mark.parametrize("name", TWO_LOOPS)
+def test_a_loop_behind_another_begins_an_iteration(name: str, tmp_path: Path) -> None:
+    text, iterations = TWO_LOOPS[name]
+    for loss, word in ((1, "one()"), (2, "two()")):
+        text = text.replace(word, f"(w * {loss}).sum().backward(); optimizer.step(); optimizer.zero_grad()")
+    begin = "import torch\nw = torch.zeros(1, requires_grad=True)\noptimizer = torch.optim.SGD([w], lr=0.1)\n"
+    agent = RecordingAgent()
+    with seams_on(agent):
+        run_script(begin + text, tmp_path)
+    calls: dict[int, str] = {}
+    for frame in agent.frames:
+        if frame.phase is Phase.BACKWARD:
+            grad = frame.grads.table[0].values
+            assert grad is not None
+            calls[frame.iteration] = calls.get(frame.iteration, "") + f"{grad[0]:.0f}"
+    assert list(calls.values()) == iterations
     assert not agent.reasons
 
 

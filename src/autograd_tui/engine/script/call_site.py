@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dis
 import functools
 import linecache
 import sys
@@ -20,6 +21,7 @@ LINES_AROUND = 12  # of the source, before and behind the line
 MAX_CALL_LENGTH = 48  # characters of a call that are written as they stand
 NO_LINE = "", 0
 _STANDARD_LIBRARY = sysconfig.get_path("stdlib")
+_callers: dict[tuple[int, int], list[tuple[int, int]]] = {}  # of a position, innermost first, when it was met first
 _kinds: dict[int, tuple[CodeType, Kind]] = {}  # by the id of the code, which is held so that it stays the same
 
 
@@ -46,9 +48,38 @@ def position(frame: FrameType | None) -> tuple[int, int]:
         code = frame.f_code
         known = _kinds.get(id(code))
         if (known[1] if known else kind_of(code)) == "user":
-            return id(code), frame.f_lasti
+            place = id(code), frame.f_lasti
+            if place not in _callers:
+                _callers[place] = [(id(each.f_code), each.f_lasti) for each in user_frames(frame)]
+            return place
         frame = frame.f_back
     return 0, 0
+
+
+@functools.lru_cache(maxsize=256)
+def are_in_other_loops(one: tuple[int, int], other: tuple[int, int]) -> bool:
+    """Return whether two positions are in loops of which neither is inside the other, such as one behind the other."""
+    return not (_loop_has(one, other) or _loop_has(other, one))
+
+
+def _loop_has(place: tuple[int, int], other: tuple[int, int]) -> bool:
+    """Return whether the innermost loop around a position has another one inside; True where there is none."""
+    for code, instruction in _callers.get(place, ()):
+        loops = [each for each in _loops(_kinds[code][0]) if each[0] <= instruction <= each[1]]
+        if loops:
+            first, last = min(loops, key=lambda loop: loop[1] - loop[0])
+            return any(each == code and first <= at <= last for each, at in _callers.get(other, ()))
+    return True
+
+
+@functools.lru_cache(maxsize=64)
+def _loops(code: CodeType) -> list[tuple[int, int]]:
+    """Return the first and the last instruction of each loop in a code object."""
+    loops: dict[int, int] = {}
+    for each in dis.get_instructions(code):
+        if "JUMP" in each.opname and isinstance(each.argval, int) and each.argval <= each.offset:
+            loops[each.argval] = each.offset
+    return list(loops.items())
 
 
 def user_frames(frame: FrameType | None) -> Iterator[FrameType]:

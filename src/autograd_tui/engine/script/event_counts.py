@@ -30,6 +30,7 @@ class EventCounts:
     """What is counted at each event, whether it has a frame or not. The keys are ids of optimizers and modules."""
 
     has_optimizer: Callable[[], bool]  # where the script has none, it moves the parameters by hand
+    are_in_other_loops: Callable[[Place, Place], bool] = lambda one, other: False
     index: int = 0  # events so far
     iteration: int = 0  # from 1 at the first forward on
     first_index: int = 0  # of the event that the iteration began with
@@ -53,11 +54,14 @@ class EventCounts:
     _has_cleared: bool = False
 
     def add_forward(self, place: Place, *, inside_step: bool = False) -> None:
-        """Count a forward; it begins an iteration where its line has made one since that began, behind a step."""
+        """Count a forward; it begins an iteration where its line has made one since that began, behind a step.
+
+        So does the first one of a loop behind another loop.
+        """
         self.index += 1
         self.forward_index = self.index
         self.forward_steps, self.forward_step_events = self.steps, self.step_events
-        if self.iteration == 0 or (place in self.places and self._is_over(inside_step)):
+        if self.iteration == 0 or (self._comes_again(place) and self._is_over(inside_step)):
             if self.iteration:
                 self.length = self.index - self.first_index
                 self.ends_alike = self.ends_alike and (
@@ -71,6 +75,12 @@ class EventCounts:
         self.places.pop(place, None)  # so that the newest one stands last
         self.places[place] = None
         self.last_place = place
+
+    def _comes_again(self, place: Place) -> bool:
+        """Return whether a forward is no further one of the same pass through a loop."""
+        return place in self.places or (
+            self.last_place is not None and self._has_stepped and self.are_in_other_loops(self.last_place, place)
+        )
 
     def _is_over(self, inside_step: bool) -> bool:
         """Return whether the next forward from a line that had one begins an iteration."""

@@ -17,7 +17,7 @@ from autograd_tui.core.command import Command
 from autograd_tui.core.frame import Frame
 from autograd_tui.core.watchpoint import matching
 from autograd_tui.engine.script.activation_counts import ActivationCounts
-from autograd_tui.engine.script.call_site import position
+from autograd_tui.engine.script.call_site import are_in_other_loops, position
 from autograd_tui.engine.script.event_counts import EventCounts, Forwards
 from autograd_tui.engine.script.module_calls import ModuleCalls
 from autograd_tui.engine.script.passed_events import PassedEvents
@@ -72,7 +72,7 @@ class Phases:
     def __init__(self, agent: EventListener) -> None:
         self.agent = agent
         self.registry = Registry()
-        self.counts = EventCounts(lambda: self.registry.has_optimizer)  # the same however the script is run
+        self.counts = EventCounts(lambda: self.registry.has_optimizer, are_in_other_loops)
         self.calls = ModuleCalls()
         self.activations: ActivationCounts | None = None  # while a watchpoint asks for them
         self.inside: list[tuple[str, Any, FrameType]] = []  # the calls that are not over, outermost first
