@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from app_screen import screen
@@ -38,6 +40,29 @@ async def test_the_veil_hides_what_a_phase_brings(do: str, panel: str, hidden: s
         assert hidden not in shown.text(panel) + shown.text("PhasesPanel") + shown.text("ExplanationPanel")
         await shown.press("space")
         assert hidden in shown.text(panel)
+
+
+@pytest.mark.parametrize("size", [(120, 40), (100, 30), (80, 24), (60, 15)], ids=str)
+async def test_the_veil_leaves_the_gradients_that_a_step_has_used(size: tuple[int, int]) -> None:
+    async with screen(do="fb", size=size) as shown:
+        await shown.press("v", "space")
+        heading, w, b = shown.text("ParametersPanel").splitlines()[:3]
+        assert "this step    .grad  used" in heading
+        assert "+1.3333" in w
+        assert "+2.0000" in b
+        assert "▒▒▒▒▒▒" in w
+        assert "1.8667" not in w
+
+
+@pytest.mark.parametrize("size", [(120, 40), (80, 24), (60, 15)], ids=str)
+async def test_no_cover_tells_the_sign_of_a_gradient_or_its_size(size: tuple[int, int]) -> None:
+    async with screen(do="fbsz f", size=size) as shown:  # the gradients of w and b have different signs then
+        await shown.press("v", "b")
+        w, b = shown.text("ParametersPanel").splitlines()[1:3]
+        assert [place.span() for place in re.finditer("▒+", w)] == [place.span() for place in re.finditer("▒+", b)]
+        assert not set(w + b) & set("◀█▶")
+        await shown.press("space")
+        assert "◀" in shown.text("ParametersPanel")
 
 
 @pytest.mark.parametrize("do", ["f", "fb"])

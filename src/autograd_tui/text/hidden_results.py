@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 from array import array
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from difflib import SequenceMatcher
 from math import nan
 
 from autograd_tui.core.command import Phase
@@ -14,7 +16,8 @@ from autograd_tui.text.numbers import short
 from autograd_tui.text.styled_text import Line, plain
 
 COVER = "▒"
-BAR_CHARACTERS = set("█▏▎▍▌▋▊▉")
+WORD = re.compile(r"\w\w|^[\w→▲▼]$|\|")  # also the bar of a number with a sign, from its axis
+BAR_CHARACTERS = set("█▏▎▍▌▋▊▉◀|▶")
 MAX_NAMED_VALUES = 4  # numbers that a sentence may hold
 QUESTIONS = {  # by phase, one for each stage
     Phase.FORWARD: (
@@ -69,7 +72,10 @@ def visible_part(frame: Frame, stage: int) -> Frame:
 
 
 def cover_hidden(lines: list[Line], known_lines: list[Line]) -> list[Line]:
-    """Cover what is not the same in both, in the lines as they truly are: all but words where nothing stood."""
+    """Cover what is not the same in both, in the lines as they truly are: all but words where nothing stood.
+
+    What stands elsewhere in a row, since a column has another width, is the same too, if it is no part of a drawing.
+    """
     known_texts = [plain(line) for line in known_lines] + [""] * len(lines)
     return [_cover(line, known_text) for line, known_text in zip(lines, known_texts, strict=False)]
 
@@ -77,16 +83,25 @@ def cover_hidden(lines: list[Line], known_lines: list[Line]) -> list[Line]:
 def _cover(line: Line, known_text: str) -> Line:
     text = plain(line)
     covers: dict[int, str] = {}
-    for word in re.finditer(r"\S+", text):
+    words = list(re.finditer(r"\S+", text))
+    same = _same_words([word[0] for word in words], known_text.split())
+    for index, word in enumerate(words):
         instead = known_text[word.start() : word.end()]
-        if instead != word[0] and (instead.strip() or not word[0].isalpha()):
-            bar = set(word[0]) <= BAR_CHARACTERS  # whose length would tell
+        if index not in same and instead != word[0] and (instead.strip() or not word[0].isalpha()):
+            bar = set(word[0]) <= BAR_CHARACTERS  # whose length and side would tell
             covers |= dict.fromkeys(range(*word.span()), " " if bar else COVER)
     styles = [style for span, style in line for _ in span]
     return [
         (covers[at], "dim") if at in covers else (character, style)
         for at, (character, style) in enumerate(zip(text, styles, strict=True))
     ]
+
+
+def _same_words(words: Sequence[str], known: Sequence[str]) -> set[int]:
+    """Return the indices of the words that come in both rows in the same order, but for parts of drawings."""
+    blocks = SequenceMatcher(None, words, known, autojunk=False).get_matching_blocks()
+    indices = {index for block in blocks for index in range(block.a, block.a + block.size)}
+    return {index for index in indices if WORD.search(words[index])}
 
 
 def _blank_table(table: StatsTable) -> StatsTable:
