@@ -17,6 +17,7 @@ from autograd_tui.text.table.layers import MAX_PARAMETER_ROWS, Layers, Parameter
 
 MIN_TIMES_LARGER = 1.5  # of two gradients that are worth a sentence
 MAX_NAMED_MOVES = 2  # parameters whose moves an iteration's summary names
+MAX_DIGITS = 12  # decimals, which tell any two losses from 0.001 on apart that differ as float32
 LESS = "l sets a smaller learning rate, u undoes the step."
 NBSP = "\N{NO-BREAK SPACE}"  # where a row must not end
 
@@ -55,6 +56,16 @@ def _is_one_loss(before: Point, now: Point, history: History) -> bool:
     return before.iteration < now.iteration and (earlier is None or earlier.iteration < before.iteration)
 
 
+def both_losses(before: float, now: float) -> str:
+    """Write two losses with the digits that it takes to see how far they are apart: "0.001283 → 0.001278"."""
+    texts = "", ""
+    for digits in range(4, MAX_DIGITS + 1):
+        texts = number(before, digits=digits), number(now, digits=digits)
+        if change_of_loss(*map(float, texts)) == change_of_loss(before, now):
+            break
+    return " → ".join(texts)
+
+
 def change_of_loss(before: float, now: float) -> str:
     """Write how far a loss has changed: "down 9.5 %", "up 3 %", "the same"."""
     if before == now:
@@ -80,7 +91,7 @@ def _compared_loss(frame: Frame, history: History, surface: LossSurface | None) 
     since = "" if now.iteration - before.iteration == 1 else f" since iteration {before.iteration}"
     if now.iteration == before.iteration:
         since = ", with no step between" if frame.loss_params == frame.params and not frame.moved else ""
-    compared = f"Loss {number(before.value)} → {number(now.value)}: {change_of_loss(before.value, now.value)}{since}"
+    compared = f"Loss {both_losses(before.value, now.value)}: {change_of_loss(before.value, now.value)}{since}"
     cause = _cause(frame, before.value, surface) if risen else ""
     advice = _too_large(frame, surface, risen=risen) or ([(LESS, "error")] if cause else [])
     return [(f"{compared}{cause}.", "error" if risen else "strong"), *advice]
@@ -175,7 +186,7 @@ def _iteration(frame: Frame, history: History, surface: LossSurface | None) -> l
         before, now = losses
         risen = now.value > before.value and not _climbs(frame)
         since = "" if now.iteration - before.iteration == 1 else f" since iteration {before.iteration}"
-        loss = f"loss {number(before.value)} → {number(now.value)}, {change_of_loss(before.value, now.value)}{since}"
+        loss = f"loss {both_losses(before.value, now.value)}, {change_of_loss(before.value, now.value)}{since}"
     sentence = f"Iteration {frame.iteration}: {loss}{_moves(frame, frame.before)}."
     return [(sentence, "error" if risen else "strong"), *_too_large(frame, surface, risen=risen)]
 
