@@ -194,3 +194,10 @@ def test_the_range_of_a_large_input_is_written_where_all_is_finite() -> None:
     assert "from -4 to 10." in said(doubled, called(doubled, "relu"))
     few, _ = traces(torch.relu, {"a": torch.tensor([-2.0, 5.0])})
     assert "What went in" not in said(few, called(few, "relu"))
+
+
+def test_of_a_single_value_it_is_said_once_that_it_is_nan() -> None:
+    forward, _ = traces(lambda a: (a.mean() - 3).log(), {"a": torch.ones(2, 2)})
+    shown = said(forward, called(forward, "log"))
+    assert "It is NaN: log(-2) = NaN." in shown
+    assert "values" not in shown

@@ -35,10 +35,11 @@ def nonfinite_lines(
     equation, write the inputs' elements at the position of the first.
     """
     position = f"[{', '.join(map(str, first.index))}]" if first.index else ""
-    subject = f"The first, at {position}" if position else "It"
     elements = _element_words(first, result, inputs) if with_elements and not equation else ""
-    origin = f" {subject}: {equation}." if equation else f" {subject}{elements}." if position else ""
-    lines = wrapped_rows(f"{nonfinite_counts(first, result.stats.size)}.{origin}", width, indent="  ", style="error")
+    worked = f": {equation}" if equation else elements
+    counts = nonfinite_counts(first, result.stats.size)
+    said = f"{counts}. The first, at {position}{worked}." if position else f"{counts}{worked}."
+    lines = wrapped_rows(said, width, indent="  ", style="error")
     return [*lines, *range_lines(inputs, width)]
 
 
@@ -52,7 +53,9 @@ def range_lines(inputs: Sequence[tuple[str, Value]], width: int, *, style: str =
 
 
 def nonfinite_counts(first: NonFinite, size: int) -> str:
-    """Write the counts: "3 of 16 values are NaN"; "2 of 8 values are NaN and 1 is infinite"."""
+    """Write the counts: "3 of 16 values are NaN"; "2 of 8 values are NaN and 1 is infinite"; "It is NaN"."""
+    if size == 1:
+        return f"It is {'NaN' if first.nans else 'infinite'}"
     counts = [(number, kind) for number, kind in ((first.nans, "NaN"), (first.infinities, "infinite")) if number]
     words = [f"{count(number)} of {count(size)} values {_is_or_are(number)} {kind}" for number, kind in counts[:1]]
     return " and ".join([*words, *(f"{count(number)} {_is_or_are(number)} {kind}" for number, kind in counts[1:])])
