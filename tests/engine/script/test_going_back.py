@@ -66,6 +66,7 @@ def test_the_end_has_the_bits_of_plain_python_whatever_was_run_again(
     assert middle.script.output_muted
     assert session.newest == last.index
     assert session.run(Command("undo")).index == middle.index - 1
+    marks = [middle.index - 1, 30, 40]
     assert session.run(parse_one("f")).iteration == 3
     for _ in session.run_free(session.end_of(12), lambda: False, every=0.05):
         pass
@@ -81,6 +82,9 @@ def test_the_end_has_the_bits_of_plain_python_whatever_was_run_again(
     assert session.run(parse_one("@40")).index == 40
     run_to_end(session)
     assert last_lines(printed, 2) == [plain.split("sha256")[1].strip()] * 2
+    # What was printed twice is told apart, and nothing stands where nothing was.
+    words = [line for line in printed.decode().splitlines() if line.startswith("[")]
+    assert words == [f"[taken back to frame {each}, it goes on from there]" for each in marks]
 
 
 def test_another_learning_rate_makes_a_branch_that_can_be_taken_again(

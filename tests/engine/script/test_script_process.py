@@ -179,6 +179,17 @@ def test_a_bar_is_the_unfinished_line(tmp_path: Path) -> None:
         wait(lambda: output.unfinished(0.0) == "step 2", "the bar")
 
 
+def test_a_line_of_ours_stands_between_what_is_printed(tmp_path: Path) -> None:
+    code = "print('step 0', end='', flush=True)\ninput()\nprint('step 1', flush=True)\ninput()"
+    with started(tmp_path, code) as (process, printed):
+        printed.wait_for("step 0")
+        process.announce("[back]")
+        process.write(b"\r")
+        printed.wait_for("step 1\r\n")
+        process.announce("[again]")
+    assert printed.data.decode().split("\r\n") == ["step 0", "[back]", "", "step 1", "[again]", ""]
+
+
 LONG = """
 line = b"0123456789" * 10 + b"\\n"
 import os

@@ -114,6 +114,9 @@ class AgentClient:
     def let_go_on(self, order: GoOn) -> None:
         """Let the script go on from the stop that the order names."""
         self._folder.pause(False)
+        if self.run.was_taken_back and not order.muted:
+            self.run.was_taken_back = False
+            self._process.announce(f"[taken back to frame {order.stop:,}, it goes on from there]")
         self.run.held, self.run.is_free = None, order.goal is not None
         self._send(order)
 
@@ -150,7 +153,7 @@ class AgentClient:
         except OSError:
             return False
         before = self.run
-        self.run = Run(hello=before.hello, latest=before.latest, last_index=before.last_index)
+        self.run = Run(hello=before.hello, latest=before.latest, last_index=before.last_index, was_taken_back=True)
         self._returning = snapshot.pid
         self._folder.pause(False)
         self._timeline.expect_again()

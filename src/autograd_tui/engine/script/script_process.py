@@ -129,6 +129,7 @@ class ScriptProcess:
         self._output = threading.Lock()  # held while what is printed is handed on
         self._viewer: Callable[[bytes], None] | None = None
         self._tail = b""  # printed last, and seen by no viewer
+        self._at_line_start = True
         self._ended = threading.Event()  # also all that it printed has been handed on
 
     def _begin_to_read(self) -> None:
@@ -171,6 +172,10 @@ class ScriptProcess:
             self._viewer = viewer
             tail, self._tail = self._tail, b""
             return tail
+
+    def announce(self, sentence: str) -> None:
+        """Hand on a line of ours, among what is printed before and behind it."""
+        self._hand_on(b"\r\n" * (not self._at_line_start) + sentence.encode() + b"\r\n")
 
     def write(self, keys: bytes) -> int:
         """Type keys on its terminal; return how many bytes of them it has taken, which it may do with none now."""
@@ -274,6 +279,7 @@ class ScriptProcess:
 
     def _hand_on(self, data: bytes) -> None:
         with self._output:
+            self._at_line_start = data.endswith(b"\n")
             self.on_output(data)
             if self._viewer is not None:
                 self._viewer(data)

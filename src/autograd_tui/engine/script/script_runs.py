@@ -35,6 +35,7 @@ class Run:
     ended: str | None = None  # a sentence, once it has
     waits_at_end: bool = False  # for an order to let it go
     last_index: int = 0  # of its events, once it has said that it ends
+    was_taken_back: bool = False  # and has not gone on since, so that nothing was printed a second time
     is_free: bool = False  # whether it was let go on in a free run, where not every event comes as a frame
 
     @property
