@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from autograd_tui.cli.torch_libraries import BEFORE, BESIDE
+
 TOP = Path(__file__).parent.parent
 SOURCE = TOP / "src" / "autograd_tui"
 CORE = {"autograd_tui.core"}  # standard library only: anyone may import it
@@ -36,7 +38,7 @@ SCRIPT_LEADING = {  # in the screen's process, which waits for no torch
 WALLS = {  # by the longest beginning that fits
     "__": {"autograd_tui"},
     "cli": {"autograd_tui"},
-    "cli/torch_libraries": {"numpy"},
+    "cli/torch_libraries": set(),
     "headless": {"autograd_tui.engine.session", "autograd_tui.text", *CORE},
     "core/": CORE,
     "engine/training/": TRAINING,
@@ -190,6 +192,10 @@ def test_the_command_line_is_ready_without(library: str, modules: tuple[set[str]
 @pytest.mark.parametrize("library", ["torchvision", "textual", "rich", "plotext"])
 def test_the_line_runs_headless_without(library: str, modules: tuple[set[str], set[str]]) -> None:
     assert library not in modules[1]
+
+
+def test_what_is_imported_while_libraries_are_loaded_is_imported_anyway(modules: tuple[set[str], set[str]]) -> None:
+    assert {*BEFORE, *BESIDE} <= modules[1]
 
 
 def test_no_file_knows_the_machine_it_was_written_on() -> None:

@@ -132,7 +132,7 @@ class AutogradApp(ReadableApp):
             "exporter": exporter,
         }
         self._main: MainScreen | None = None
-        self._when_painted = when_painted
+        self._when_painted, self._is_painted = when_painted, False
 
     def get_driver_class(self) -> type[Driver]:
         """Take Textual's own driver, but on Linux and macOS the one that takes any input."""
@@ -156,11 +156,17 @@ class AutogradApp(ReadableApp):
         self.call_later(self.lent.resize)
 
     def _display(self, screen: Screen[object], renderable: RenderableType | None) -> None:
-        """Paint; a whole screen is written whole, so that it mends what other programs wrote over it."""
+        """Paint; a whole screen is written whole, so that it mends what other programs wrote over it.
+
+        The first paint is what the main screen waits for.
+        """
         driver = self._driver
         if isinstance(renderable, LayoutUpdate) and driver is not None and hasattr(driver, "forget_cells"):
             driver.forget_cells()
         super()._display(screen, renderable)
+        if isinstance(renderable, LayoutUpdate) and not self._is_painted:
+            self._is_painted = True
+            self.call_next(self._open_main)
         if self._main is not None and self._main.state.latest is not None:
             self._main.trainer.drawn.set()
 
@@ -261,7 +267,6 @@ class AutogradApp(ReadableApp):
         self.watch(self, "theme", self._remember, init=False)
         self.watch(self, "ascii_only", self._remember, init=False)
         signals.answer(self.leave, self.action_help_quit, self._watchdog)
-        self.call_after_refresh(self._open_main)
 
     async def _open_main(self) -> None:
         """Put the main screen over what was painted first, and answer the keys that were typed since."""
