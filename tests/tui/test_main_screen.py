@@ -3,15 +3,20 @@ from __future__ import annotations
 from pathlib import Path
 from threading import Event
 from time import sleep
+from typing import Any
+from unittest.mock import patch
 
 import pytest
 from textual.events import Resize
 from textual.geometry import Size
 
 from app_screen import Screen, screen
-from autograd_tui.core.command import parse
+from autograd_tui.core.command import Commands, parse
+from autograd_tui.core.frame import Frame
 from autograd_tui.engine.open_session import open_session
 from autograd_tui.engine.session import Session
+from autograd_tui.text import frame_summary
+from autograd_tui.text.styled_text import Line
 from autograd_tui.tui.app import AutogradApp
 from autograd_tui.tui.layouts import Layout, layout_for
 from autograd_tui.tui.main_screen import MainScreen
@@ -31,6 +36,32 @@ async def test_each_letter_runs_its_phase() -> None:
     async with screen() as shown:
         await shown.press("f", "b", "s", "z")
         assert shown.session.commands() == "fbsz"
+
+
+@pytest.mark.parametrize(("keys", "drawn"), [((), {0}), (("f",), {1})])
+async def test_frame_0_is_not_drawn_where_a_key_that_was_typed_before_is_answered(
+    keys: tuple[str, ...], drawn: set[int]
+) -> None:
+    may_open, frames = Event(), set[int]()
+
+    def open_late(_: str | None) -> Session:
+        may_open.wait(60)
+        return open_session("linear")
+
+    def status_line(frame: Frame, *arguments: Any, **options: Any) -> Line:
+        frames.add(frame.index)
+        return frame_summary.status_line(frame, *arguments, **options)
+
+    app = AutogradApp(open_late, Commands(), title="linear", greeting="good morning")
+    with patch("autograd_tui.tui.panels.text_panels.status_line", status_line):
+        async with app.run_test(size=(120, 40)) as pilot:
+            shown = Screen(app, pilot)
+            await shown.until(lambda: app.main.is_attached)
+            await pilot.press(*keys)
+            may_open.set()
+            await shown.until(lambda: bool(app.main.up_to_date and frames))
+            assert frames == drawn
+            assert shown.note == "good morning"
 
 
 async def test_forty_quick_keys_are_forty_commands_in_order() -> None:

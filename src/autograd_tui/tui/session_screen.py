@@ -61,6 +61,7 @@ class SessionScreen(SizedScreen, CachedRows):
         self._budget = DrawingBudget()  # of the frames of a run
         self._next_of_run: Timer | None = None  # draws the next one, where that has to wait
         self._waiting_update: Update | None = None  # that it will show, the newest
+        self._was_asked_early = False  # by keys, before there was a session
 
     class Failed(Message):
         """The session could not be opened, or met a bug of ours."""
@@ -84,6 +85,7 @@ class SessionScreen(SizedScreen, CachedRows):
         """Put a request into the queue; False where that waits often enough already."""
         request.in_sight = self.state.run_in_sight
         taken = self.trainer.requests.put(request)
+        self._was_asked_early |= taken and self.state.latest is None
         if not taken:
             full = len(self.trainer.requests) >= MAX_WAITING
             wait = f"{MAX_WAITING:,} commands wait" if full else "that key is held down: eight of it wait"
@@ -100,7 +102,8 @@ class SessionScreen(SizedScreen, CachedRows):
 
     def stop(self) -> bool:
         """Stop what runs, and drop what waits; return whether there was anything."""
-        self.state.pending_looks = ()
+        self.state.pending_looks, self._was_asked_early = (), False
+        self.draw()  # frame 0 too, where the answer that it gave way to is dropped
         return self.trainer.stop()
 
     @property
@@ -116,7 +119,8 @@ class SessionScreen(SizedScreen, CachedRows):
         self.state.open(about, update)
         if self.trace_screen is not None:
             self.trace_screen.change(unkept=update.unkept)
-        self.draw()
+        if not self._is_overtaken(update):
+            self.draw()
 
     def _take(self, update: Update) -> None:
         is_sample = update.goes_on and update.request is None and not (update.refused or update.warning)
@@ -127,10 +131,19 @@ class SessionScreen(SizedScreen, CachedRows):
         self.state.take(update)
         if self.trace_screen is not None:
             self.trace_screen.take(update)
-        self.say(self.state.update_note(update) or self._stopped_note(update))
+        if not self._is_overtaken(update):
+            self.say(self.state.update_note(update) or self._stopped_note(update))
         if isinstance(update.request, ScreenAction):
             update.request.act()
         self.watch_the_clock()
+
+    def _is_overtaken(self, update: Update) -> bool:
+        """Return whether frame 0 need not be drawn, since the answer to a key typed before it was there follows.
+
+        Where that takes longer than a moment, the clock has frame 0 drawn.
+        """
+        says_nothing = update.request is None and not (update.refused or update.warning)
+        return update.frame.index == 0 and says_nothing and self._was_asked_early
 
     def _stopped_note(self, update: Update) -> Note | None:
         """Return that what ctrl+c has stopped has ended, and that once more quits; None where it was nothing."""
