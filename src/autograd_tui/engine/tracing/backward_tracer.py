@@ -144,32 +144,37 @@ class BackwardTracer:
         self._measurements.drop_values()
 
     def _before(self, number: int) -> Callable[[Gradients], None]:
-        saved = self._saved.get(number, ())
-
         def hook(gradients: Gradients) -> None:
-            rows = [self._measured(number, index, each) for index, each in enumerate(gradients)]
-            self._runs.append(NodeRun(number, rows, saved=[each.tensor for each in saved]))
-            self._running[number] = self._runs[-1]
+            run = NodeRun(number, [self._measured(number, index, each) for index, each in enumerate(gradients)])
+            self._runs.append(run)
+            self._running[number] = run
 
         return hook
 
     def _after(self, number: int) -> Callable[[Gradients, Gradients], None]:
-        following = self.graph.nodes[number].next_functions
+        following, saved = self.graph.nodes[number].next_functions, self._saved.get(number, ())
 
         def hook(gradients: Gradients, upstream: Gradients) -> None:
-            run = self._running[number]
+            run, measurements = self._running[number], self._measurements
             run.done = True
+            held: list[Tensor | None] | None = None  # what the node has saved, and lets go behind its hooks
             for index, gradient in enumerate(gradients):
-                row = None if gradient is None else self._measurements.measure(gradient)
+                if gradient is None:
+                    run.grad_out.append(None)
+                    continue
+                row = measurements.measure(gradient)
                 run.grad_out.append(row)
-                if gradient is not None and row is not None and self._measurements.may_be_nonfinite(row):
-                    given = [*zip(run.grad_in, upstream, strict=False), *((None, each) for each in run.saved)]
-                    self._measurements.search_nonfinite(row, gradient, given, output=index, found=run.not_finite)
+                is_large = measurements.may_be_nonfinite(row)
+                if held is None and (is_large or measurements.may_be_small_nonfinite(row)):
+                    held = [each.tensor for each in saved]
+                if is_large:
+                    given = [*zip(run.grad_in, upstream, strict=False), *((None, each) for each in held or ())]
+                    measurements.search_nonfinite(row, gradient, given, output=index, found=run.not_finite)
                 target, entry = following[index] if index < len(following) else (None, 0)
                 to = None if target is None else self.graph.number.get(target)
-                if gradient is not None and row is not None and to is not None and self._has_one_source[to]:
+                if to is not None and self._has_one_source[to]:
                     self._handed_on[to] = entry, row, _address(gradient), version_of(gradient)
-            run.saved = [each if each is not None and each.numel() <= SAMPLE_SIZE else None for each in run.saved]
+            run.saved = [each if each is not None and each.numel() <= SAMPLE_SIZE else None for each in held or ()]
 
         return hook
 

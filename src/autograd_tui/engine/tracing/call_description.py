@@ -6,6 +6,7 @@ import inspect
 import linecache
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from types import FrameType, MethodDescriptorType, MethodWrapperType, WrapperDescriptorType
 from typing import Any
@@ -83,10 +84,9 @@ class CallArguments:
         if name not in self._names:
             self._names[name] = _signature(function) or _schema(name)
         names = self._names[name]
-        named = [(names[index] if index < len(names) else "", value) for index, value in enumerate(args)]
         tensors: list[tuple[str, Tensor]] = []
         settings: list[tuple[str, str]] = []
-        for role, value in (*named, *kwargs.items()):
+        for role, value in (*zip_longest(names[: len(args)], args, fillvalue=""), *kwargs.items()):
             if isinstance(value, Tensor):
                 tensors.append((role, value))
                 continue

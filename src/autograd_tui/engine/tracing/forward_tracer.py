@@ -215,17 +215,18 @@ class ForwardTracer(TorchFunctionMode):
         """Record a call that has returned; `frame`: where it was made."""
         tensors = [tensor for _, tensor in begun.arguments]
         outputs = [result] if isinstance(result, Tensor) else list(tensors_in(result))
-        unchanged = zip(tensors, begun.versions, strict=True)
-        changed = [tensor for tensor, version in unchanged if version_of(tensor) != version]
-        new = [tensor for tensor in outputs if all(tensor is not one for one in tensors)]
+        changed = [each for each, version in zip(tensors, begun.versions, strict=True) if version_of(each) != version]
+        given = set(map(id, tensors))
+        new = [tensor for tensor in outputs if id(tensor) not in given]
         if begun.is_attribute and not any(tensor.grad_fn is not None for tensor in new):
             return
         if new or changed:
             inputs = begun.inputs or self._record_inputs(begun.arguments)
             source = self._sources.source_of(frame)
             call = TracedCall(begun.name, self.modules.path, source, inputs, settings=begun.settings)
-            call.mutates = bool(tensors) and any(tensor is tensors[0] for tensor in changed)
-            self.saved.note_changes(changed, len(self.calls))
+            if changed:
+                call.mutates = changed[0] is tensors[0]
+                self.saved.note_changes(changed, len(self.calls))
             self._record_call(call, outputs or changed[:1], tensors)
 
     def finish(self, loss: Tensor | None) -> AutogradGraph:
@@ -257,7 +258,8 @@ class ForwardTracer(TorchFunctionMode):
     def _record_inputs(self, arguments: list[tuple[str, Tensor]]) -> list[tuple[str, TensorRecord]]:
         """Measure what a call is given, before it may change it."""
         for _, tensor in arguments:
-            self._record_hidden_call(tensor)
+            if tensor.grad_fn is not None:
+                self._record_hidden_call(tensor)
         return [(role, self.registry.record(tensor)) for role, tensor in arguments]
 
     def _record_hidden_call(self, tensor: Tensor) -> None:
@@ -285,7 +287,8 @@ class ForwardTracer(TorchFunctionMode):
                     each.row, outputs[index], given, output=index, found=call.not_finite
                 )
         records = [*call.output, *self._records_afterwards(call, inputs)]
-        self.saved.read_nodes(call.nodes, list(zip((*outputs, *inputs), records, strict=True)))
+        if call.nodes:
+            self.saved.read_nodes(call.nodes, list(zip((*outputs, *inputs), records, strict=True)))
         if call.name in ("relu", "relu_") and outputs[0].dim() > 1 and outputs[0].numel():
             call.dead = self._measurements.measure_scalar(_live_units(outputs[0])), outputs[0].shape[1]
 

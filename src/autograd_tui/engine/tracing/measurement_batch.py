@@ -38,6 +38,7 @@ MAX_PLANS = 1024  # that are kept: a model may run on ever new shapes
 MAX_READ_PLANS = 4  # a forward's and a backward's, with room for a last batch of another size
 MAX_HELD_BYTES = 1 << 28  # of an accelerator's memory, in large tensors whose norms have not been read yet
 MAX_COPIED_VALUES = 1 << 15  # of a tensor that is copied, which is sooner than measuring it: more have several threads
+_SUMMED = (torch.float32, torch.float64)  # whose sum tells on the CPU whether all values are finite
 MAX_COPIED_BYTES = 1 << 22  # in copies that are measured once somebody asks for a phase's numbers
 
 LOST_TENSORS = (
@@ -78,7 +79,7 @@ class MeasuringPlans:
         indices = draw_sample_indices(kind.reals, kind.device) if strided and kind.size > SAMPLE_SIZE else None
         nbytes = kind.size * tensor.element_size() if strided else 0
         on_host = kind.device.type == "cpu"
-        may_be_copied = on_host and kind.size <= MAX_COPIED_VALUES and tensor.dtype in (torch.float32, torch.float64)
+        may_be_copied = on_host and kind.size <= MAX_COPIED_VALUES and tensor.dtype in _SUMMED
         self.plans[key] = plan = MeasuringPlan(kind, indices, on_host, strided, nbytes, may_be_copied)
         return plan
 
@@ -257,6 +258,13 @@ class MeasurementBatch:
     def may_be_nonfinite(self, number: int) -> bool:
         """Return, before `read`, whether a tensor is a large one that has NaN or infinity, or may have."""
         return number in self._held or number in self._large_nonfinite
+
+    def may_be_small_nonfinite(self, number: int) -> bool:
+        """Return, before `read`, whether a tensor is a small one that may have NaN or infinity."""
+        if not _is_small(self._kinds[number]):
+            return False
+        copy = self._results[number][0]
+        return copy.dtype not in _SUMMED or not copy.is_cpu or not math.isfinite(copy.sum().item())
 
     @property
     def holds_tensors(self) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,7 +15,7 @@ from autograd_tui.core.tensor_stats import without_history
 from autograd_tui.core.trace import InplaceHazard, LazySequence, Node, Operation, Trace, Value
 from autograd_tui.engine.tracing.autograd_graph import AutogradGraph, SavedTensor, node_name
 from autograd_tui.engine.tracing.backward_tracer import BackwardTracer
-from autograd_tui.engine.tracing.forward_tracer import ForwardTracer, TorchLookups, module_names
+from autograd_tui.engine.tracing.forward_tracer import ForwardTracer, TorchLookups
 from autograd_tui.engine.tracing.measurement_batch import MeasurementBatch, MeasuringPlans
 from autograd_tui.engine.tracing.tensor_registry import TensorRecord
 from autograd_tui.engine.training.forward_snapshot import ModelBuffers
@@ -120,7 +120,8 @@ class PhaseTracer:
     @property
     def leaves_no_trace(self) -> bool:
         """Whether recording changes nothing in how this model is run."""
-        return not any((*_fast_paths(self._state.model), *_compiled(self._state.model)))
+        modules = list(self._state.model.modules())
+        return not any((*_fast_paths(modules), *_compiled(modules)))
 
     def forget(self) -> None:
         """Let the recorded forward go, and its graph with it."""
@@ -151,10 +152,12 @@ class PhaseTracer:
     def forward(self) -> None:
         """Run the loop's forward; raises as it does, and there is a trace all the same."""
         state, measurements = self._state, MeasurementBatch(self._plans)
-        recorder = ForwardTracer(module_names(state.model), measurements, self._lookups)
+        buffers = ModelBuffers.of(state.model)
+        names = {id(module): name for name, module, _ in buffers.slots}
+        recorder = ForwardTracer(names, measurements, self._lookups)
         self._remove_hooks = recorder.modules.remove_hooks
         recorder.name(state.params, self._before.params)
-        recorder.name(ModelBuffers.of(state.model).tensors())
+        recorder.name(buffers.tensors())
         losses: list[Tensor] = []  # of this forward: none where it raises
 
         def run(batch: Any) -> tuple[Tensor, Any, Losses]:
@@ -166,7 +169,7 @@ class PhaseTracer:
             losses.append(loss)
             return loss, prediction, named_losses
 
-        notes = (*_fast_paths(state.model), *_compiled(state.model))
+        notes = (*_fast_paths(buffers.modules), *_compiled(buffers.modules))
 
         def finish(after: Frame) -> Trace:
             loss = losses[0] if losses else None
@@ -344,8 +347,8 @@ def _batch_names(batch: Any, names: tuple[str, str, str]) -> Mapping[str, Tensor
     return {name: value for name, value in pairs if isinstance(value, Tensor)}
 
 
-def _fast_paths(model: nn.Module) -> Iterator[str]:
-    quick = [module for module in model.modules() if isinstance(module, FAST_PATHS) and not module.training]
+def _fast_paths(modules: Iterable[nn.Module]) -> Iterator[str]:
+    quick = [module for module in modules if isinstance(module, FAST_PATHS) and not module.training]
     if quick:
         yield (
             f"{type(quick[0]).__name__} in eval mode has a fast path that recording turns off: "
@@ -353,8 +356,11 @@ def _fast_paths(model: nn.Module) -> Iterator[str]:
         )
 
 
-def _compiled(model: nn.Module) -> Iterator[str]:
-    if any(isinstance(module, torch.jit.ScriptModule) or hasattr(module, "_orig_mod") for module in model.modules()):
+def _compiled(modules: Iterable[nn.Module]) -> Iterator[str]:
+    if any(
+        isinstance(module, torch.jit.ScriptModule) or "_orig_mod" in (vars(module).get("_modules") or ())
+        for module in modules
+    ):
         yield "A compiled module is what its compiled code calls, often one operation: its own lines cannot be seen."
 
 
