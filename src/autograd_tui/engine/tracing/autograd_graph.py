@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from autograd_tui.core.trace import Node
+from autograd_tui.core.trace import LazySequence, Node
 from autograd_tui.engine.tracing.tensor_registry import TensorRecord, TensorRegistry
 from autograd_tui.engine.training.tensor_properties import storage_address, version_of
 
@@ -27,29 +27,36 @@ class AutogradGraph:
     """
 
     def __init__(self, loss: Tensor | None) -> None:
-        self.nodes = _ordered(loss)
-        self.number = {node: number for number, node in enumerate(self.nodes)}
+        self.nodes, following = _ordered(loss)
+        self.number = number = {node: index for index, node in enumerate(self.nodes)}
+        # Of each node, where its gradients go: to which node, None where autograd follows nothing, as which input.
+        self.edges = [[(number.get(target), entry) for target, entry in following[node]] for node in self.nodes]
 
-    def to_nodes(self, params: Mapping[int, str], *, ops: Mapping[GraphNode, int] | None = None) -> tuple[Node, ...]:
+    def to_nodes(self, params: Mapping[int, str], *, ops: Mapping[GraphNode, int] | None = None) -> Sequence[Node]:
         """Return the nodes as plain values, without what they saved.
 
         `params`: names by the parameter's id. `ops`: the number of the operation that created each node.
         """
         ops = ops or {}
-        plain = []
-        for number, node in enumerate(self.nodes):
-            name, following = node_name(node), tuple([self.number.get(each) for each, _ in node.next_functions])
-            param = params.get(id(node.variable), "") if name.endswith(_LEAF) else None
-            plain.append(Node(number, name, following, param=param, op=ops.get(node)))
-        return tuple(plain)
+        plain: list[tuple[str, str | None, int | None]] = []
+        for node in self.nodes:
+            name = node_name(node)
+            plain.append((name, params.get(id(node.variable), "") if name.endswith(_LEAF) else None, ops.get(node)))
+        edges = self.edges
+
+        def nodes() -> Iterator[Node]:
+            for number, ((name, param, op), following) in enumerate(zip(plain, edges, strict=True)):
+                yield Node(number, name, tuple(target for target, _ in following), param=param, op=op)
+
+        return LazySequence(len(plain), nodes)
 
     def in_degrees(self) -> list[int]:
         """Return, for each node, the number of edges on which gradients come to it."""
         counts = [0] * len(self.nodes)
-        for node in self.nodes:
-            for each, _ in node.next_functions:
-                if each is not None:
-                    counts[self.number[each]] += 1
+        for following in self.edges:
+            for target, _ in following:
+                if target is not None:
+                    counts[target] += 1
         return counts
 
 
@@ -68,20 +75,21 @@ def is_leaf(node: GraphNode) -> bool:
     return bool(node.name().endswith(_LEAF))
 
 
-def _ordered(loss: Tensor | None) -> list[GraphNode]:
+def _ordered(loss: Tensor | None) -> tuple[list[GraphNode], dict[GraphNode, Sequence[tuple[GraphNode, int]]]]:
+    """Return the nodes in order, and of each the nodes that follow it, asked for once."""
     root = None if loss is None else root_node(loss)
     finished: list[GraphNode] = []
-    seen: set[GraphNode] = set()
+    following: dict[GraphNode, Sequence[tuple[GraphNode, int]]] = {}
     stack: list[tuple[GraphNode, bool]] = [(root, False)] if root is not None else []
     while stack:
         node, done = stack.pop()
         if done:
             finished.append(node)
-        elif node not in seen:
-            seen.add(node)
+        elif node not in following:
+            following[node] = node.next_functions
             stack.append((node, True))
-            stack += [(each, False) for each, _ in node.next_functions if each is not None and each not in seen]
-    return finished[::-1]
+            stack += [(each, False) for each, _ in following[node] if each is not None and each not in following]
+    return finished[::-1], following
 
 
 @dataclass(slots=True)

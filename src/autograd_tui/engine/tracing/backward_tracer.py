@@ -152,7 +152,7 @@ class BackwardTracer:
         return hook
 
     def _after(self, number: int) -> Callable[[Gradients, Gradients], None]:
-        following, saved = self.graph.nodes[number].next_functions, self._saved.get(number, ())
+        following, saved = self.graph.edges[number], self._saved.get(number, ())
 
         def hook(gradients: Gradients, upstream: Gradients) -> None:
             run, measurements = self._running[number], self._measurements
@@ -170,8 +170,7 @@ class BackwardTracer:
                 if is_large:
                     given = [*zip(run.grad_in, upstream, strict=False), *((None, each) for each in held or ())]
                     measurements.search_nonfinite(row, gradient, given, output=index, found=run.not_finite)
-                target, entry = following[index] if index < len(following) else (None, 0)
-                to = None if target is None else self.graph.number.get(target)
+                to, entry = following[index] if index < len(following) else (None, 0)
                 if to is not None and self._has_one_source[to]:
                     self._handed_on[to] = entry, row, _address(gradient), version_of(gradient)
             run.saved = [each if each is not None and each.numel() <= SAMPLE_SIZE else None for each in held or ()]

@@ -120,7 +120,7 @@ def _schema(name: str) -> tuple[str, ...]:
 
 
 def _written(value: Any) -> str:
-    if type(value) in (bool, int, float) or (type(value) is tuple and all(type(each) is int for each in value)):
+    if type(value) in (bool, int, float) or (type(value) is tuple and {*map(type, value)} == {int}):
         return _shortened(repr(value))
     try:
         text = repr(value).replace("torch.", "")

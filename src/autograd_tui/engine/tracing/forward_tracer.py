@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any
@@ -76,7 +76,7 @@ def module_names(model: nn.Module) -> dict[int, str]:
     return {id(module): name for name, module in model.named_modules()}
 
 
-_RUNNING = ("running_mean", "running_var")
+_RUNNING = frozenset(("running_mean", "running_var"))
 
 
 @dataclass(slots=True)
@@ -292,10 +292,12 @@ class ForwardTracer(TorchFunctionMode):
         if call.name in ("relu", "relu_") and outputs[0].dim() > 1 and outputs[0].numel():
             call.dead = self._measurements.measure_scalar(_live_units(outputs[0])), outputs[0].shape[1]
 
-    def _records_afterwards(self, call: TracedCall, inputs: Sequence[Tensor]) -> Iterator[TensorRecord]:
-        """Yield the call's inputs as it left them: a norm that trains changes buffers without counting a version."""
-        for (role, record), tensor in zip(call.inputs, inputs, strict=False):
-            yield self.registry.record_again(tensor) if role in _RUNNING and _trains(call.settings) else record
+    def _records_afterwards(self, call: TracedCall, inputs: Sequence[Tensor]) -> list[TensorRecord]:
+        """Return the call's inputs as it left them: a norm that trains changes buffers without counting a version."""
+        pairs = list(zip(call.inputs, inputs, strict=False))
+        if _RUNNING.isdisjoint(dict(call.inputs)) or not _trains(call.settings):
+            return [record for (_, record), _ in pairs]
+        return [self.registry.record_again(each) if role in _RUNNING else record for (role, record), each in pairs]
 
     def _claim_nodes(self, tensor: Tensor, call: TracedCall, number: int) -> None:
         stack = [tensor.grad_fn]

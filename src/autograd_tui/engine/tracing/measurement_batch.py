@@ -61,17 +61,12 @@ class MeasuringPlan:
 
 @dataclass(frozen=True, slots=True)
 class MeasuringPlans:
-    """The plans for all kinds of tensors so far; looking one up is quick, since every tensor of every phase does."""
+    """The plans for all kinds of tensors so far."""
 
     plans: dict[object, MeasuringPlan] = field(default_factory=dict)  # by `kind_key`
     _read_plans: deque[tuple[list[TensorKind], ReadPlan]] = field(default_factory=lambda: deque(maxlen=MAX_READ_PLANS))
 
-    def of(self, tensor: Tensor) -> MeasuringPlan:
-        key = kind_key(tensor)
-        plan = self.plans.get(key)
-        return self._find(key, tensor) if plan is None else plan
-
-    def _find(self, key: Any, tensor: Tensor) -> MeasuringPlan:
+    def find(self, key: Any, tensor: Tensor) -> MeasuringPlan:
         if len(self.plans) >= MAX_PLANS:
             self.plans.clear()
         kind = TensorKind.of(tensor)
@@ -191,7 +186,8 @@ class MeasurementBatch:
 
         One whose memory was given back has no numbers: PyTorch would end the program where they are read.
         """
-        plan, number = self._plans.of(tensor), len(self._kinds)
+        key, number = kind_key(tensor), len(self._kinds)
+        plan = self._plans.plans.get(key) or self._plans.find(key, tensor)
         if plan.is_strided and not _is_in_memory(tensor, plan.nbytes):
             self._kinds.append(replace(plan.kind, measurable=False))
             self._results.append([])
@@ -226,9 +222,9 @@ class MeasurementBatch:
         return copy
 
     def measure_scalar(self, number: Tensor) -> int:
-        """Start reading a tensor of one element; return the number that `scalar` takes."""
+        """Start reading a tensor of one element that nobody changes; return the number that `scalar` takes."""
         self._is_on_host = self._is_on_host and number.is_cpu
-        self._scalars.append(number.detach().reshape(()).clone())
+        self._scalars.append(number)
         return len(self._scalars) - 1
 
     def search_nonfinite(

@@ -56,14 +56,15 @@ class TensorRegistry:
 
     def record(self, tensor: Tensor, *, maker: int | None = None) -> TensorRecord:
         """Return a tensor's record, measured if this version is new; `maker`: the operation that has just made it."""
-        earlier = self._records.get(id(tensor))
-        version = version_of(tensor)
+        key, version = id(tensor), version_of(tensor)
+        earlier = self._records.get(key)
         if earlier is not None and earlier[0]() is tensor:
             if earlier[1] == version and maker is None:
                 return earlier[2]
             maker = earlier[2].maker if maker is None else maker
-        record = TensorRecord(self.measurements.measure(tensor), self._name_of(tensor), maker, version)
-        self._remember(tensor, record)
+        name = self._name_of(tensor) if key in self._named else ""
+        record = TensorRecord(self.measurements.measure(tensor), name, maker, version)
+        self._records[key] = weakref.ref(tensor), version, record
         return record
 
     def record_again(self, tensor: Tensor) -> TensorRecord:
