@@ -47,7 +47,7 @@ MAX_INTERRUPT_SECONDS = 2.0  # in which what is interrupted ends, if it ever doe
 INTERRUPT_POLL_SECONDS = 0.05
 NOTHING_RUNS = f"nothing runs; {QUITS_NEXT}"
 RETURNS = Note(f"interrupted; all is put back as it was before; {INTERRUPTS_NEXT}", "warn")
-NO_CHOICE = Note("there is room for one panel alone here", "warn")
+NO_CHOICE = Note("no panel can be chosen in so small a terminal: make it larger", "warn")
 
 
 @dataclass(eq=False, slots=True)
