@@ -10,6 +10,7 @@ import pytest
 from app_screen import running
 from autograd_tui.core.capabilities import SCRIPTED
 from autograd_tui.core.command import parse
+from autograd_tui.core.device_load import DeviceLoad
 from autograd_tui.core.frame import Frame
 from autograd_tui.core.trace import Trace
 from autograd_tui.core.watchpoint import FiredWatchpoint
@@ -196,6 +197,17 @@ async def test_a_check_is_offered_where_a_script_can_make_one(trace: Trace, chec
         keys = [key for key, *_ in inside.query_one(KeysPanel).fitting(120)]
         assert ("p" in keys) is checks
         assert {"space", "n", "i"} <= set(keys)
+
+
+async def test_the_memory_of_the_scripts_process_is_in_the_first_row() -> None:
+    session = HeldScript(SCENES["simple"](), 3)
+    session.device_load = DeviceLoad(2_345_000_000)
+    app = AutogradApp(lambda _: session, parse(""), title="train.py", can=SCRIPTED)
+    async with running(app, (120, 40)) as shown:
+        await shown.press("space")
+        assert " · cpu RSS 2.3 GB " in shown.text("StatusPanel")
+        session.device_load = DeviceLoad(2_460_000_000)
+        await shown.until(lambda: " · cpu RSS 2.5 GB " in shown.text("StatusPanel"))
 
 
 async def test_what_a_free_run_has_left_unknown_is_not_said_to_come_yet() -> None:

@@ -79,7 +79,7 @@ def status_line(
     load: what is in use of the device now.
     """
     if frame.script is not None:
-        return _script_status_line(frame, frame.script, about, newest, width, unkept=unkept)
+        return _script_status_line(frame, frame.script, about, newest, width, unkept=unkept, load=load)
     name, _, options = frame.optimizer.partition(",")
     optimizer = f" · {OPTIMIZER_NAMES.get(name, name)} lr {rates(frame)}"
     details = " " + options.replace(",", " ").replace("=", " ") if options else ""
@@ -101,7 +101,14 @@ def status_line(
 
 
 def _script_status_line(
-    frame: Frame, stop: ScriptStop, about: SessionInfo, newest: int, width: int, *, unkept: str
+    frame: Frame,
+    stop: ScriptStop,
+    about: SessionInfo,
+    newest: int,
+    width: int,
+    *,
+    unkept: str,
+    load: DeviceLoad | None,
 ) -> Line:
     """Write the row of a script: where it is held, its optimizers, how far it has come."""
     behind = frame.index < newest
@@ -113,7 +120,10 @@ def _script_status_line(
     same_file = position.startswith(f"{about.title}:")
     place = f"{about.title}:{stop.line}" if same_file else f"{about.title} · {position}" if position else about.title
     optimizers = _optimizers_of(frame, stop)
-    short = [(right, [place, optimizers, f" · {stop.device}"]), (right, [place, optimizers]), (right, [place, ""])]
+    device = f" · {stop.device}"
+    loaded = load_words(load) if stop.device == "cpu" else []  # of the host, whatever computes
+    short = [(right, [place, optimizers, f"{device} {words}"]) for words in loaded]
+    short += [(right, [place, optimizers, device]), (right, [place, optimizers]), (right, [place, ""])]
     brief: Line = [(f"iteration {frame.iteration} ", "")]
     for numbers, (where, *parts) in (*short, (brief, [place, ""]), (brief, [position or about.title, ""])):
         left: Line = [*unkept_mark(unkept), (f" {where}", "strong"), ("".join(parts), "")]

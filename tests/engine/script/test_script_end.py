@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import textwrap
 from collections.abc import Callable, Iterator
@@ -97,6 +98,19 @@ def test_the_last_frame_is_that_of_a_held_run(start: Start) -> None:
     assert explain_script(last, stop)[-1].startswith("This was read when the script had ended")
     known = [each.name for each in fields(ScriptStop) if each.name not in UNKNOWN_OF_STOP]
     assert [getattr(stop, each) for each in known] == [getattr(held_stop, each) for each in known]
+
+
+def test_the_memory_of_the_scripts_own_process_is_told(start: Start) -> None:
+    session, printed = start(LOOP.replace("for number", "print(os.getpid(), flush=True)\nfor number"))
+    load = session.device_load
+    assert load is not None
+    assert load.memory is not None
+    pages = int(Path(f"/proc/{printed.decode().split()[0]}/statm").read_text().split()[1])
+    assert load.memory == pytest.approx(pages * os.sysconf("SC_PAGE_SIZE"), rel=0.05)
+    assert load.total is None
+    run_freely(session)
+    session.close(in_order=True)
+    assert session.device_load is None
 
 
 def test_a_script_that_has_let_go_of_its_model_is_taken_to_its_last_event(start: Start) -> None:

@@ -360,6 +360,14 @@ def _process_stat(pid: int) -> tuple[int, int, str] | None:
         return None
 
 
+def resident_bytes(pid: int) -> int | None:
+    """Return how much memory a process has; None where there is none, and on systems that cannot say it."""
+    try:
+        return int(read_file(f"/proc/{pid}/statm").split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, IndexError, AttributeError):
+        return None
+
+
 def _kill(processes: Mapping[int, str]) -> None:
     """Kill those processes that are still there, and no later ones with the same number.
 

@@ -11,6 +11,7 @@ from autograd_tui import __version__
 from autograd_tui.core.capabilities import SCRIPTED, Capabilities
 from autograd_tui.core.command import NEXT, Command, Phase
 from autograd_tui.core.command_log import CommandLog
+from autograd_tui.core.device_load import DeviceLoad
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.files import working_folder
 from autograd_tui.core.frame import Frame
@@ -31,7 +32,12 @@ from autograd_tui.core.watchpoint import FiredWatchpoint, Watchpoint, parse_watc
 from autograd_tui.engine.script.agent_client import AgentClient
 from autograd_tui.engine.script.agent_messages import GoOn
 from autograd_tui.engine.script.script_measurements import ForwardFinder, ScriptGradChecker, ScriptSurface
-from autograd_tui.engine.script.script_process import AttachedScript, ScriptProcess, TerminalLender
+from autograd_tui.engine.script.script_process import (
+    AttachedScript,
+    ScriptProcess,
+    TerminalLender,
+    resident_bytes,
+)
 from autograd_tui.engine.script.script_rewinder import ScriptRewinder
 from autograd_tui.engine.script.script_timeline import ScriptTimeline
 from autograd_tui.engine.script.socket_folder import SocketFolder
@@ -138,6 +144,13 @@ class ScriptSession(StoredFramesSession):
     @property
     def branches(self) -> tuple[Branch, ...]:  # type: ignore[override]
         return self._timeline.branches
+
+    @property
+    def device_load(self) -> DeviceLoad | None:  # type: ignore[override]
+        """What the script's process uses of the host's memory; None where that is not known. On any thread."""
+        hello = self._client.run.hello
+        memory = resident_bytes(hello.pid) if hello is not None and not self._client.run.has_vanished else None
+        return DeviceLoad(memory) if memory else None
 
     @property
     def observer(self) -> RunObserver | None:
