@@ -14,6 +14,7 @@ from autograd_tui.core.frame import Frame
 from autograd_tui.core.phase_order import Goal
 from autograd_tui.engine.open_session import open_session
 from autograd_tui.engine.session import Session
+from autograd_tui.engine.training.scenario import Options, Parts, scenario
 from plain_loop import Batch, differing, small_net_fresh
 from session_internals import as_scenario, open_with_many_checkpoints, state_of, tensors
 from suite_options import examples
@@ -53,6 +54,26 @@ def test_batch_norm_dropout_and_fresh_data_are_as_in_a_stepped_run() -> None:
     other = stepped(as_scenario(small_net_fresh), "fbsz*60", seed=3)
     assert session.frame.same(other.frame)
     assert differing(tensors(session), tensors(other)) == []
+
+
+class OtherTensor(Tensor):
+    """A tensor of another class, as libraries have them."""
+
+
+@pytest.mark.parametrize(
+    "returned",
+    [Tensor.double, Tensor.bfloat16, lambda loss: loss.reshape(1, 1), lambda loss: loss.as_subclass(OtherTensor)],
+    ids=["double", "bfloat16", "with dimensions", "of another class"],
+)
+def test_a_loss_of_any_kind_is_the_number_that_it_is_in_a_stepped_run(returned: Callable[[Tensor], Tensor]) -> None:
+    def build(_: Options) -> Parts:
+        x, model = torch.rand(4, 3), nn.Linear(3, 1)
+        return Parts(model=model, batch=lambda i: (x, x), loss=lambda y, target: returned((y - target).square().mean()))
+
+    made = scenario("any loss", device="cpu")(build)
+    session = open_session(made)
+    run(session, Goal(iteration=40), every=1.0)
+    assert session.history.loss.points() == stepped(made, "fbsz*40").history.loss.points()
 
 
 def test_each_frame_that_a_free_run_gives_is_that_of_a_stepped_one() -> None:

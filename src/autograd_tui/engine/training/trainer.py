@@ -266,10 +266,12 @@ class Trainer:
 
         def run() -> None:
             done, all_rates, decays = 0, self._reader.learning_rates(), self.state.scheduler is not None
-            value: float | Tensor
+            value: Any  # a number, or on an accelerator a tensor
             for loss in self._loop.iterations(watch):
                 if on_host:
-                    value = loss.item()
+                    value = loss.tolist() if type(loss) is Tensor else None  # does not go through the dispatcher
+                    if type(value) is not float:  # of another class, or with dimensions
+                        value = loss.item()
                     values.append(value)
                 else:
                     value = loss.detach()
