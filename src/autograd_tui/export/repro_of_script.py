@@ -10,10 +10,11 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from autograd_tui.core.errors import Refused
-from autograd_tui.core.files import new_file
+from autograd_tui.core.files import is_locked, new_file, try_lock
 from autograd_tui.core.frame import TorchError
 from autograd_tui.core.run_config import RunConfig
 from autograd_tui.core.script_repro import ScriptRepro
@@ -25,6 +26,7 @@ from autograd_tui.text.styled_text import printable
 
 MAX_SECONDS = 120.0  # that the script may take, of which PyTorch's import is most
 POLL_SECONDS = 0.05
+CLAIM_NAME = "being-tried"  # in the folder where a repro is tried: locked for as long as that goes on
 MAX_REASON_LENGTH = 200  # characters of what it has raised
 
 
@@ -39,7 +41,7 @@ def export_script_repro(
     for each in targets:
         check_output(each, overwrite=False, sources=sources)
     try:
-        folder = Path(tempfile.mkdtemp(prefix=f".{path.stem}-", dir=path.parent))
+        folder, claim = _new_folder(path)
     except OSError as error:
         raise Refused(f"{path} could not be written: {error.strerror or error}.") from error
     try:
@@ -56,7 +58,24 @@ def export_script_repro(
         raise Refused(f"{path} could not be written: {error.strerror or error}.") from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+        os.close(claim)
     return f"{targets[1].name} repeats this forward: tried, {outcome}"
+
+
+def _new_folder(path: Path) -> tuple[Path, int]:
+    """Make a folder beside a file to try a repro in, and claim it; remove those that a program which was killed left.
+
+    Return it with the descriptor of the claim.
+    """
+    prefix = f".{path.stem}-"
+    for left in path.parent.iterdir():
+        with suppress(OSError):
+            if left.name.startswith(prefix) and not is_locked(left / CLAIM_NAME) and left.stat().st_uid == os.getuid():
+                shutil.rmtree(left, ignore_errors=True)
+    folder = Path(tempfile.mkdtemp(prefix=prefix, dir=path.parent))
+    claim = new_file(folder / CLAIM_NAME, 0o600)
+    try_lock(claim)
+    return folder, claim
 
 
 def script_text(config: RunConfig, repro: ScriptRepro, name: str) -> str:

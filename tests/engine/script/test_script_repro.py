@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -16,6 +17,7 @@ import torch
 
 from autograd_tui.core.command import parse_one
 from autograd_tui.core.errors import Refused
+from autograd_tui.core.files import try_lock
 from autograd_tui.core.frame import Frame, TorchError
 from autograd_tui.core.phase_order import Goal
 from autograd_tui.core.run_config import RunConfig
@@ -23,7 +25,7 @@ from autograd_tui.core.script_repro import ScriptRepro
 from autograd_tui.core.session_protocol import SessionInfo, StoredFramesSession
 from autograd_tui.engine.script.repro_writer import write_repro
 from autograd_tui.engine.script.script_session import ScriptSession
-from autograd_tui.export.repro_of_script import export_script_repro, script_text
+from autograd_tui.export.repro_of_script import CLAIM_NAME, export_script_repro, script_text
 from autograd_tui.export.stored_run import export_from_session
 from script_recorder import RecordingAgent, fingerprint, run_script, seams_on
 
@@ -464,11 +466,22 @@ def test_a_repro_that_gives_another_loss_or_raises_is_not_kept(tmp_path: Path) -
         session.repro = replace(repro, **changed)
         with pytest.raises(Refused, match=re.escape(reason)):
             export_script_repro(tmp_path / "bad.pt", session, sources={})
+    left, tried, other = (tmp_path / name for name in (".raises-12345678", ".raises-abcdefgh", ".raises-notes"))
+    for each in (left, tried, other):
+        each.mkdir()
+        (each / "raises.pt").write_bytes(b"")
+    for each in (left, tried):  # the first by a program that was killed
+        (each / CLAIM_NAME).touch()
     session.repro, path = replace(repro, parameters=("nothing()",)), tmp_path / "raises.pt"
     session.frame = replace(
         session.frame, error=TorchError("NameError", "name 'nothing' is not defined", "", 0, "", "")
     )
-    assert export_script_repro(path, session, sources={}).endswith("tried, it raises the same NameError")
+    with (tried / CLAIM_NAME).open() as claim:
+        assert try_lock(claim.fileno())
+        assert export_script_repro(path, session, sources={}).endswith("tried, it raises the same NameError")
+    assert [each.exists() for each in (left, tried, other)] == [False, True, True]
+    shutil.rmtree(tried)
+    shutil.rmtree(other)
     session.repro = repro
     with pytest.raises(Refused, match="the last forward with a loss runs without the NameError behind it"):
         export_script_repro(tmp_path / "bad.pt", session, sources={})
