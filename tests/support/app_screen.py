@@ -130,6 +130,7 @@ async def running(app: AutogradApp, size: tuple[int, int]) -> AsyncIterator[Scre
     with (
         patch("textual.app.wait_for_idle", wait_until_quiet),
         patch("textual.pilot.wait_for_idle", wait_until_quiet),
+        patch.object(Pilot, "_wait_for_screen", _wait_for_screen),
         patch.object(Stylesheet, "_parse_rules", _parse_once),
         patch.object(surface_sampler, "_sample", _sample_once),
     ):
@@ -165,6 +166,12 @@ def _sample_once(
             return None
         _surfaces[key] = surface
     return _surfaces[key]
+
+
+async def _wait_for_screen(_: Pilot[int], timeout: float = 30.0) -> bool:
+    """Wait until the loop is quiet: no message waits then, where Textual's pilot sends one to each widget to know."""
+    await wait_until_quiet()
+    return True
 
 
 async def wait_until_quiet(*_: float) -> None:
