@@ -85,6 +85,16 @@ async def test_a_capital_runs_out_of_turn_and_shows_what_pytorch_raises() -> Non
         assert "Trying to backward through the graph a second time" in text
 
 
+@pytest.mark.parametrize("size", [(80, 24), (60, 15)], ids=str)
+async def test_what_pytorch_raises_is_shown_as_far_as_there_is_room(size: tuple[int, int]) -> None:
+    async with screen(size=size) as shown:
+        await shown.press("f", "b", "B")
+        rows = shown.text("ExplanationPanel").rstrip().splitlines()
+        assert rows[0] == "backward raised RuntimeError:"
+        assert rows[1].startswith("Trying to backward through the graph a")
+        assert rows[-1].endswith(" …")
+
+
 async def test_a_key_that_nothing_is_bound_to_says_so_and_forgets_the_count() -> None:
     async with screen() as shown:
         for key, name in (("x", "x"), ("J", "J"), ("f5", "f5"), ("ctrl+t", "ctrl+t")):

@@ -11,7 +11,7 @@ from autograd_tui.core.session_protocol import SessionInfo
 from autograd_tui.text.batch_table import errors_of_mean_square
 from autograd_tui.text.equation import evaluated, exact
 from autograd_tui.text.explain_backward import MAX_NAMED, count_parameters, explain_backward, list_names
-from autograd_tui.text.explain_script import explain_script
+from autograd_tui.text.explain_script import explain_script, message_lines
 from autograd_tui.text.explain_step import explain_step, loss_age
 from autograd_tui.text.nonfinite import nonfinite_warnings
 from autograd_tui.text.numbers import number, rate
@@ -184,7 +184,7 @@ def _raised(frame: Frame, error: TorchError) -> list[str]:
     may_be_chance = frame.phase is Phase.FORWARD and not error.is_of_several_devices
     return [
         f"{name} raised {error.type}{where}:",
-        *(printable(line) for line in error.message.strip().split("\n") if line),
+        *message_lines(error),
         *[DEVICES_HINT] * error.is_of_several_devices,
         unchanged,
         *[SEED_HINT] * may_be_chance,

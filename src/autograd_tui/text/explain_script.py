@@ -254,11 +254,16 @@ def _circumstances(stop: ScriptStop) -> list[str]:
     return sentences
 
 
+def message_lines(error: TorchError) -> list[str]:
+    """Return the lines of what was raised."""
+    return [printable(line) for line in error.message.strip().split("\n") if line]
+
+
 def _raised(error: TorchError, stop: ScriptStop) -> list[str]:
     where = f" ({base_name(error.file)}, line {error.line})" if error.line else ""
     return [
         f"The script raised {error.type}{where}:",
-        *(printable(line) for line in error.message.strip().split("\n") if line),
+        *message_lines(error),
         "This is where it raised. From here on it ends as under plain Python.",
     ]
 

@@ -11,6 +11,7 @@ from rich.cells import cell_len, chop_cells
 from autograd_tui.core.command import Phase
 from autograd_tui.core.frame import Frame
 from autograd_tui.text.explain import explain, without_reason
+from autograd_tui.text.explain_script import message_lines
 from autograd_tui.text.frame_summary import status_line
 from autograd_tui.text.hidden_results import HiddenResults
 from autograd_tui.text.nonfinite import nonfinite_warnings
@@ -110,7 +111,8 @@ class ExplanationPanel(Panel):
         at = arithmetic[-1] + 1 if arithmetic else 0 if frame.phase is Phase.ZERO_GRAD else warnings + 1
         sentences[at:at] = story(frame, self.view.newest_history, self.view.surface)
         if height > 0:
-            sentences = _fitting(sentences, width, height)
+            raised = message_lines(frame.error) if frame.error else []
+            sentences = _fitting(sentences, width, height, but=raised)
         lines = wrapped_sentences(sentences, width)
         if len(lines) > height > 0:
             (text, style), *_ = lines[height - 1]
@@ -122,13 +124,14 @@ class ExplanationPanel(Panel):
         return wrapped(hidden.question, width, style="strong")
 
 
-def _fitting(sentences: list[Span], width: int, height: int) -> list[Span]:
+def _fitting(sentences: list[Span], width: int, height: int, *, but: Sequence[str] = ()) -> list[Span]:
     """Leave out sentences until the others fit: from the end what is the same each time, then arithmetic of two rows.
 
-    Of the steps of a calculation, set in by four, all that are of the same parameter go. What introduces rows stays.
+    Of the steps of a calculation, set in by four, all that are of the same parameter go. What introduces rows stays,
+    and what is in `but`.
     What then fits after all comes back, or at least what it says before its colon.
     """
-    same = [text for text, style in reversed(sentences) if not style and not text.endswith(":")]
+    same = [text for text, style in reversed(sentences) if not style and not text.endswith(":") and text not in but]
     long = [
         each[0]
         for each in reversed(sentences)
