@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from autograd_tui.engine.open_session import open_session
-from autograd_tui.engine.replay.checkpoints import QUICK_GAP, CheckpointStore
+from autograd_tui.engine.replay.checkpoints import MAX_USUAL_SPACING, CheckpointStore
 from autograd_tui.engine.session import Session
 from autograd_tui.engine.training.checkpoint import BARE_CHECKPOINT, Checkpoint
 from session_internals import open_with_many_checkpoints, state_of
@@ -139,7 +139,7 @@ def test_checkpoints_cost_far_less_where_going_back_is_quick_all_the_same() -> N
     session = open_session("linear")
     line = CheckpointStore(session._trainer, spacing=0, share=0.5)
     run(session, "fbsz")
-    for cost, spacing in ((0.125, 1.0), (0.5, QUICK_GAP)):
+    for cost, spacing in ((0.125, 1.0), (0.5, MAX_USUAL_SPACING)):
         line._cost, line._since = cost, 0.0
         line.spend(0.99 * spacing)
         assert not line.is_due()

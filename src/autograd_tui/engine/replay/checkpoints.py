@@ -64,6 +64,7 @@ MIN_SPACING = 0.5  # seconds of training between checkpoints, so that going back
 MAX_WAY_BACK = 3.0  # seconds of training behind the last one, from where a run may still have to go back to it
 MAX_TIME_SHARE = 0.03  # of the run's time that checkpoints may cost
 USUAL_COST_FACTOR = 4  # so many times less do they cost where going back is quick all the same
+MAX_USUAL_SPACING = MAX_WAY_BACK / 2  # seconds for that: a run without frames goes on for another second at most
 # Of an accelerator's memory that is free even when training needs most, for one more checkpoint there: the rest is for
 # what training has not needed so far. Where it is too little, checkpoints go to the host.
 MAX_DEVICE_SHARE = 0.25
@@ -144,7 +145,7 @@ class CheckpointStore:
     def is_due(self, seconds: float = 0.0) -> bool:
         """Return whether the last one will be long enough ago in so many seconds."""
         least = self._cost / self._share
-        spacing = max(self._spacing, least, min(least * USUAL_COST_FACTOR, QUICK_GAP), self._gap)
+        spacing = max(self._spacing, least, min(least * USUAL_COST_FACTOR, MAX_USUAL_SPACING), self._gap)
         return bool(self._checkpoints) and self._since + seconds >= spacing
 
     def take_if_due(self) -> Checkpoint | None:
