@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import math
+from array import array
+from itertools import count
 from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
+from autograd_tui.core import history
 from autograd_tui.core.loss_surface import COLUMNS, ROWS, LossSurface
 from autograd_tui.engine.open_session import open_session
-from autograd_tui.engine.surface_sampler import two_values
+from autograd_tui.engine.surface_sampler import is_whole_on, two_values
 
 X = torch.tensor([1.0, 2.0, 3.0])
 Y = 4 * X + 1
@@ -186,3 +191,13 @@ def test_a_loss_without_a_lowest_point_has_a_map_all_the_same(tmp_path: Path) ->
 def test_a_diverging_run_does_not_stretch_the_map_without_end() -> None:
     surface = measured("lr=0.4 fbsz*60")
     assert surface.x[1] - surface.x[0] < 200
+
+
+@given(
+    st.lists(st.tuples(*[st.sampled_from([0.0, 1.0, 2.0, -1.0, 3.0, math.inf, -math.inf, math.nan])] * 2), min_size=1)
+)
+def test_a_path_is_whole_on_a_surface_where_each_of_its_points_is(points: list[tuple[float, float]]) -> None:
+    path, surface = history.Path(), LossSurface(("w", "b"), (0.0, 2.0), (0.0, 2.0), array("d"), None)
+    for index, (x, y) in zip(count(), points):
+        path.insert(index, index, x, y)
+    assert is_whole_on(path, surface) == all(surface.contains(*point) for point in points)

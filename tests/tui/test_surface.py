@@ -16,8 +16,10 @@ from autograd_tui.core.loss_surface import LossSurface
 from autograd_tui.engine import surface_slice
 from autograd_tui.engine.open_session import open_session
 from autograd_tui.engine.session import Session
-from autograd_tui.text.loss_map import GUTTER
+from autograd_tui.text.loss_map import GUTTER, map_lines
+from autograd_tui.text.styled_text import Line
 from autograd_tui.tui.app import AutogradApp
+from autograd_tui.tui.panels import surface
 from autograd_tui.tui.panels.surface import SurfacePanel
 from handmade_session import MadeSession
 from picture_frames import LINE, line_frames, line_surface
@@ -178,3 +180,20 @@ async def test_the_loss_is_measured_when_the_session_is_on_the_screen(monkeypatc
     async with running(app, (120, 40)) as opened:
         await opened.until(lambda: len(shown) > 0)
     assert all(shown)
+
+
+async def test_the_map_is_drawn_anew_by_the_keys_alone_that_move_what_is_on_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = []
+
+    def drawing(*of: Any, **how: Any) -> list[Line]:
+        drawn.append(of)
+        return map_lines(*of, **how)
+
+    monkeypatch.setattr(surface, "map_lines", drawing)
+    async with screen(do="fbsz") as shown:
+        await shown.until(lambda: is_shown(shown))
+        for key, times in (("f", 0), ("b", 0), ("s", 1), ("z", 0), ("left", 0), ("f", 0)):
+            await shown.press("end")
+            drawn.clear()
+            await shown.press(key)
+            assert len(drawn) == times, key

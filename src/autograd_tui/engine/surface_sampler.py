@@ -133,8 +133,8 @@ class SurfaceSampler:
         if names is None or self._refused or not path:
             return None
         with self._trainer.borrow_state() as state:
-            shown = _near(path.points(), self._surface)
-            if self._surface is None or not self._fits(shown, state.batch):
+            if self._surface is None or not self._fits(path, state.batch):
+                shown = _near(path.points(), self._surface)
                 try:
                     measured = interruptible(lambda: _sample(state, names, shown, stopped))
                 except (Refused, Interrupt):
@@ -154,11 +154,19 @@ class SurfaceSampler:
         with self._trainer.borrow_state(), silenced(), suppress(Interrupt):
             interruptible(lambda: wanted.advance(stopped, report))
 
-    def _fits(self, shown: Sequence[Point], batch: Any) -> bool:
-        """Return whether the surface is of a batch, and all that must be shown is on it."""
-        assert self._surface is not None
-        on_it = all(self._surface.contains(*point) for point in shown)
+    def _fits(self, path: Path, batch: Any) -> bool:
+        """Return whether the surface is of a batch, and all that must be shown of a path is on it."""
+        surface = self._surface
+        assert surface is not None
+        on_it = is_whole_on(path, surface) or all(surface.contains(*point) for point in _near(path.points(), surface))
         return on_it and (batch is None or self._batch is None or _same(batch, self._batch))
+
+
+def is_whole_on(path: Path, surface: LossSurface) -> bool:
+    """Return whether a whole path is on a surface, as it is in most runs; its ends in each direction say so."""
+    columns = path.xs, path.ys
+    finite = all(isfinite(sum(column)) for column in columns)  # else there may be a NaN, which has no order
+    return finite and all(surface.contains(*map(end, columns)) for end in (min, max))
 
 
 def _near(points: Sequence[Point], surface: LossSurface | None) -> list[Point]:

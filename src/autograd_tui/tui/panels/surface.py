@@ -22,6 +22,10 @@ class SurfacePanel(Panel):
 
     DRAWN_FROM = (*Panel.DRAWN_FROM, "history", "surface", "branches")
 
+    def __init__(self, *, title: str = "") -> None:
+        super().__init__(title=title)
+        self._latest_map: tuple[object, list[Line]] = None, []  # last, and what of
+
     def draw(self, frame: Frame, width: int, height: int) -> list[Line]:
         """Draw the way up to the frame, and what came after it."""
         return self._map(frame.index, width, height)
@@ -63,8 +67,17 @@ class SurfacePanel(Panel):
         signs = f"  {NOW} {'now' if surface.is_followed else 'then'}  {LOWEST} low"
         titles = [f"{title}{signs}est{later}", title + signs, title.replace(" over", " ") + signs]
         self.retitle(next((each for each in titles if len(each) < width), title))
-        points, first = path.points(), [iteration + 1 for iteration in path.iterations]
         hides = self.view.hidden is not None
+        # Of a long run the way is long, and most keys move nothing. What runs that were left show hangs on more.
+        asked = None if self.view.branches else (surface, path, count, hides, width, height, self.has_ramp)
+        if asked is None or asked != self._latest_map[0]:
+            self._latest_map = asked, self._map_lines(surface, path, count, width, height, hides=hides)
+        return [*self._latest_map[1]]
+
+    def _map_lines(
+        self, surface: LossSurface, path: Path, count: int, width: int, height: int, *, hides: bool
+    ) -> list[Line]:
+        points, first = path.points(), [iteration + 1 for iteration in path.iterations]
         return map_lines(
             surface,
             width,
