@@ -252,6 +252,30 @@ def test_a_watched_run_makes_frames_only_where_something_may_hold(
     assert {iteration for iteration, _ in made} == {0, 1}
 
 
+def test_a_run_that_watches_for_stillness_makes_frames_from_the_step_before_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[tuple[int, str]] = []
+    make_frame = Phases.make_frame
+
+    def counted(phases: Phases, name: str) -> Frame:
+        made.append((phases.counts.iteration, name))
+        return make_frame(phases, name)
+
+    monkeypatch.setattr(Phases, "make_frame", counted)
+    ends_early = "    optimizer.param_groups[0]['lr'] = 0.05 * (i < 40)\n    optimizer.step()"
+    text = PLAIN.replace("    optimizer.step()", ends_early)
+    armed = (parse_watchpoint("still 4"),)
+    fired = firings(text, tmp_path, armed, goal=Goal())
+    assert [each.iteration for each in fired[:2]] == [44, 48]  # it has moved in the first 40
+    usual = {iteration for iteration, _ in made if 1 < iteration <= 48}
+    assert usual == {43, 44, 47, 48}
+    assert firings(text, tmp_path, armed, goal=None) == fired
+    monkeypatch.setattr(script_free_run, "MAX_FRAME_SHARE", 1e9)  # some iterations are shown, and those before followed
+    agent = led(text, tmp_path, lambda stop, frame: GoOn(frame.index, Goal(), 0.0005, armed))
+    assert [stop.fired for stop, _ in agent.stops if stop.fired] == fired
+
+
 # Where runs end, and which frames come.
 
 PLAIN = """

@@ -122,7 +122,7 @@ class Agent:
     def lets_pass(self, phases: Phases, name: str) -> bool:
         """Return whether nothing is wanted of the event that has just been counted."""
         if self.is_over:
-            phases.frames, phases.passed = False, None
+            phases.frames, phases.passed, phases.before_step = False, None, None
             return True
         self._last_event = name
         if name == "forward" and phases.counts.iteration != self._iteration:
@@ -390,7 +390,7 @@ class Agent:
             self._watcher.disarm()
             self._watcher.armed = order.watchpoints
             self.phases.watch_activations([each.name for each in order.watchpoints if each.kind == "dead"])
-        self._free_run = None
+        self._free_run, self.phases.before_step = None, None
         if order.muted:
             self._snapshots.mute()
         if order.record:

@@ -90,6 +90,7 @@ class Phases:
         self.recorder: ScriptRecorder | None = None  # once something was to be recorded
         self.event = Event("")
         self.frames = True
+        self.before_step: Callable[[Phases], None] | None = None  # called before each step of a free run
 
     # What the agent reads and sets.
 
@@ -299,6 +300,8 @@ class Phases:
         if self.inside or not self._has_begun:
             self.begin()
         self.enter("step", optimizer, frame)
+        if self.before_step is not None:
+            self.before_step(self)
         if self._frames_wanted:
             self.calls.reset()
             self.follow()

@@ -116,12 +116,14 @@ class FreeRun:
         self._due = monotonic() + every  # when frames are wanted again
         self._iteration = phases.counts.iteration
         self._needs_frame = self._makes_all
-        may_pass = watch is None or (watch.suffices and not watch.counts_rises)
+        may_pass = watch is None or (watch.suffices and not watch.counts)
         self._passed = PassedEvents(phases, goal, watch=watch, pause=pause) if may_pass else None
         if phases.counts.iteration:
             self._shows_next = phases.counts.iteration == 1
             self._begin_iteration(phases)
         self._follow(phases)
+        counts_moves = watch is not None and watch.counts_moves and not self._makes_all
+        phases.before_step = watch.before_step if watch is not None and counts_moves else None
 
     def lets_pass(self, phases: Phases, name: str) -> bool:
         """Return whether the event needs no frame."""
@@ -130,12 +132,16 @@ class FreeRun:
             loss = self._note_loss(phases)
             if self._needs_frame or phases.counts.iteration != self._iteration or monotonic() >= self._due:
                 self._look_at_iteration(phases)
-        if (
+        needs_frame = (
             self._needs_frame
-            or self._pause[0]
+            or self._pause[0] != 0
             or (self._watch is not None and self._watch.may_hold(phases, name, loss))
             or (self._ends_at_loss and self._goal.has_loss(loss))
-        ):
+        )
+        if name == "step" and phases.before_step is not None and not (needs_frame and phases.frames):
+            assert self._watch is not None
+            needs_frame |= self._watch.count_moves(phases)
+        if needs_frame:
             phases.frames = True
             self._frame_began = monotonic()
             return False
@@ -206,7 +212,8 @@ class FreeRun:
 
     def _follow(self, phases: Phases) -> None:
         """Have everything followed that the frames need which will be made."""
-        self._needs_frame = self._shows or self._makes_all
+        is_near = self._watch is not None and self._watch.is_near_stillness
+        self._needs_frame = self._shows or self._makes_all or is_near
         phases.frames = self._needs_frame or self._shows_next
 
     def _end_showing(self) -> None:

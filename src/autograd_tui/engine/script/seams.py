@@ -263,6 +263,8 @@ class Seams:
         if len(args) == 1 and not kwargs:
             passed = phases.passed
             if (passed is not None and id(optimizer) in passed.steps) or phases.passes(optimizer):
+                if phases.before_step is not None and self._listens():
+                    self.tell(phases.before_step, phases)
                 return  # nothing can be called inside
         if self._listens():
             self.tell(phases.begin_step, optimizer, sys._getframe(1))

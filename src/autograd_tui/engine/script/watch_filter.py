@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import weakref
+from array import array
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor
 
 from autograd_tui.core.norm_bounds import FINITE, NOT_ZERO, Range, is_safe, is_too_small, safe_range
+from autograd_tui.core.tensor_stats import SAMPLE_SIZE
 from autograd_tui.core.watcher import Watcher, watched_calls
 from autograd_tui.core.watchpoint import GRAD_NORM, LOSS, PARAM_NORM, Watchpoint, watched_values
 from autograd_tui.engine.training.phase_tests import MAX_FLOAT
@@ -49,7 +51,9 @@ class WatchFilter:
         self._grad_norms = self._param_norms = FINITE  # where the norms over all lie
         self._looks_at_grads = self._looks_at_params = self._nonfinite
         self._of_activations = [each for each in armed if each.kind == "dead"]
-        self._needs_all = any(each.kind == "still" for each in armed)  # whether each event needs a frame
+        self._still = [each for each in armed if each.kind == "still"]
+        self._before: list[list[float]] = []  # the values of each parameter as they were before the step that runs
+        self._needs_all = any(each.times == 1 for each in self._still)  # whether each event needs a frame
         self._params: list[weakref.ref[Tensor]] | None = None  # None: to be found anew
         self._names: tuple[str, ...] = ()
         self._are_numbers = False  # whether each parameter has one value, on the host
@@ -58,9 +62,61 @@ class WatchFilter:
         self.suffices = self._can_measure(phases) and not self._needs_all
 
     @property
-    def counts_rises(self) -> bool:
-        """Whether the loss of each iteration is compared with that of the one before."""
-        return bool(self._rises)
+    def counts(self) -> bool:
+        """Whether something is counted from iteration to iteration: rises of the loss, or steps that move nothing."""
+        return bool(self._rises or self._still)
+
+    @property
+    def counts_moves(self) -> bool:
+        """Whether `before_step` is to be called."""
+        return bool(self._still)
+
+    def before_step(self, phases: Phases) -> None:
+        """Read the parameters, to see whether the step moves them."""
+        try:
+            self._before = [_values(each) for each in self._found(phases) or ()]
+        except Exception:
+            self._has_failed = True
+
+    @property
+    def is_near_stillness(self) -> bool:
+        """Whether the next step may leave a parameter as it was for long enough: its frame needs what was before it."""
+        if not self._still:
+            return False
+        return self._has_failed or any(
+            (count + 1) % each.times == 0 for each in self._still for count in self._watcher.memory(each).still.values()
+        )
+
+    def count_moves(self, phases: Phases) -> bool:
+        """Count behind a step for how many each parameter has been still; return whether the next may be enough.
+
+        Of a step that was followed the frame counts instead, where that is so: it has what was before it.
+        """
+        try:
+            return self._count_moves(phases)
+        except Exception:
+            self._has_failed = True
+            return True
+
+    def _count_moves(self, phases: Phases) -> bool:
+        params = self._found(phases)
+        if params is None or len(self._before) != len(params):
+            return True
+        if phases.counts.last_skipped == phases.counts.step_events:
+            return False
+        moved = [_has_moved(now, before) for now, before in zip(map(_values, params), self._before, strict=True)]
+        trained = {id(param) for group in phases.registry.groups for param in group["params"] if param.requires_grad}
+        before = [dict(self._watcher.memory(each).still) for each in self._still]
+        for each in self._still:
+            counts, is_one = self._watcher.memory(each).still, each.name in self._names
+            for index in watched_values(each, self._names).params:
+                if is_one or id(params[index]) in trained:
+                    counts[index] = 0 if moved[index] else counts.get(index, 0) + 1
+        is_near = self.is_near_stillness
+        if is_near and phases.frames:
+            for each, counts in zip(self._still, before, strict=True):
+                self._watcher.memory(each).still = counts
+        return is_near
 
     def may_hold(self, phases: Phases, name: str, loss: float | None) -> bool:
         """Return whether an event needs a frame, for a watchpoint that holds or nearly does; `loss` of a forward."""
@@ -206,6 +262,7 @@ class WatchFilter:
             self._choose(names)
         params = [known[name] for name in self._names]
         self._params = [weakref.ref(each) for each in params]
+        self._needs_all |= bool(self._still) and not all(map(_is_small, known.values()))
         self._are_numbers = not (self._named_grads or self._named_params) and all(
             each.numel() == 1 and each.is_cpu and each.is_floating_point() for each in params
         )
@@ -256,3 +313,25 @@ def _numbers_may_hold(params: list[weakref.ref[Tensor]], safe: Range, of_grads: 
     except Exception:  # it is gone, or a single number no more
         return True
     return count > 0 and not is_safe(math.sqrt(squares), safe)
+
+
+def _is_small(param: Tensor) -> bool:
+    """Return whether all values of a parameter are compared by the frames, and are at hand."""
+    return (
+        type(param) in PLAIN
+        and param.is_cpu
+        and param.layout is torch.strided
+        and param.is_floating_point()
+        and param.numel() <= SAMPLE_SIZE
+    )
+
+
+def _values(param: Tensor) -> list[float]:
+    return [param.item()] if param.numel() == 1 else param.detach().reshape(-1).tolist()
+
+
+def _has_moved(now: list[float], before: list[float]) -> bool:
+    """Return whether values have changed. As in statistics, infinity less infinity is no number, and so a move."""
+    if now != before or not all(map(math.isfinite, now)):
+        return True
+    return 0.0 in now and array("d", now).tobytes() != array("d", before).tobytes()  # 0 and -0 are told apart there too
