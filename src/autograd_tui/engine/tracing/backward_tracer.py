@@ -165,7 +165,7 @@ class BackwardTracer:
                 row = measurements.measure(gradient)
                 run.grad_out.append(row)
                 is_large = measurements.may_be_nonfinite(row)
-                if held is None and (is_large or measurements.may_be_small_nonfinite(row)):
+                if saved and held is None and (is_large or measurements.may_be_small_nonfinite(row)):
                     held = [each.tensor for each in saved]
                 if is_large:
                     given = [*zip(run.grad_in, upstream, strict=False), *((None, each) for each in held or ())]

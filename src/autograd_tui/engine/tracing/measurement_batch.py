@@ -57,6 +57,7 @@ class MeasuringPlan:
     is_strided: bool  # and measurable
     nbytes: int  # of the values of a strided tensor
     may_be_copied: bool  # though it is large
+    is_small_float: bool  # of any width, real or complex, and not sparse
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +76,9 @@ class MeasuringPlans:
         nbytes = kind.size * tensor.element_size() if strided else 0
         on_host = kind.device.type == "cpu"
         may_be_copied = on_host and kind.size <= MAX_COPIED_VALUES and tensor.dtype in _SUMMED
-        self.plans[key] = plan = MeasuringPlan(kind, indices, on_host, strided, nbytes, may_be_copied)
+        is_small_float = strided and indices is None and (tensor.is_floating_point() or tensor.is_complex())
+        plan = MeasuringPlan(kind, indices, on_host, strided, nbytes, may_be_copied, is_small_float)
+        self.plans[key] = plan
         return plan
 
     def read_plan(self, kinds: list[TensorKind]) -> ReadPlan:
@@ -170,6 +173,7 @@ class MeasurementBatch:
         self._kinds: list[TensorKind] = []
         self._is_on_host = True  # whether all that is measured is
         self._results: list[list[Tensor]] = []
+        self._small_floats: list[int] = []  # the numbers of those that may not be finite
         self._copied: dict[int, Tensor] = {}  # the sample indices of large tensors that are copied, by number
         self._copied_bytes = 0
         self._scalars: list[Tensor] = []
@@ -198,6 +202,8 @@ class MeasurementBatch:
         if plan.sample_indices is None:
             measured = plain.clone() if plan.is_strided else launch_sparse(plain) if plan.kind.measurable else None
             self._results.append([] if measured is None else [measured])
+            if plan.is_small_float:
+                self._small_floats.append(number)
         elif plan.may_be_copied and (copy := self._copy(plain, plan)) is not None:
             self._copied[number] = plan.sample_indices
             self._results.append([copy])
@@ -331,9 +337,9 @@ class MeasurementBatch:
     def _may_have_small_nonfinite(self) -> bool:
         """Return whether a small tensor has NaN or infinity; finite values that add up to it are taken for that too."""
         rows: dict[torch.dtype, list[Tensor]] = {}
-        for kind, results in zip(self._kinds, self._results, strict=True):
-            if _is_small(kind) and (results[0].is_floating_point() or results[0].is_complex()):
-                rows.setdefault(results[0].dtype, []).append(results[0].reshape(-1))
+        for number in self._small_floats:
+            values = self._results[number][0]
+            rows.setdefault(values.dtype, []).append(values if values.dim() == 1 else values.reshape(-1))
         return not all(math.isfinite(as_real_floats(torch.cat(each)).sum().item()) for each in rows.values())
 
     def _check(self, number: int, results: Sequence[Tensor], plain: Tensor | None) -> None:
