@@ -86,7 +86,7 @@ def transformer(options: Options) -> Parts:
         optimizer="adamw,lr=0.003",
         names=("x", "y", "logits"),
         listing={
-            "setup": f'text = "{TEXT[:28]}..."\nx, y = windows({options.context})  # y: x, one character later',
+            "setup": f'text = "{TEXT[:28]}..."\nx, y = windows({options.context})  # y: one character later',
             "forward": "logits = model(x)  # for each next character\nloss = cross_entropy(logits, y)",
         },
     )
