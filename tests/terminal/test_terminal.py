@@ -172,7 +172,7 @@ def test_nothing_is_written_while_nothing_happens() -> None:
 
 @pytest.mark.parametrize("keys", some(["fbs", "fbszf:", "fbs?\x1b", "30nu", "fb\x1b[D", "fbia"], 2))
 def test_the_changes_add_up_to_what_a_repaint_shows(keys: str) -> None:
-    with terminal("linear", "--do", "fbsz", anew=True) as shown:
+    with terminal("linear", "--do", "fbsz") as shown:
         shown.wait_for("frame 4 of 4")
         shown.wait_until_quiet()
         shown.type(keys)
