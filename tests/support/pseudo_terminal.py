@@ -19,12 +19,14 @@ from typing import Any
 
 import pyte
 
+from autograd_tui.tui.trainer_thread import LOAD_SECONDS
 from fork_server import READ_AT_THE_START, Process
 
 PROGRAM = (sys.executable, "-m", "autograd_tui")
 # The same beside a shell, which keeps the terminal open when the program has ended.
 IN_A_SHELL = ("sh", "-c", '"$0" "$@"; echo "ended with $?"; read line', *PROGRAM)
 READ_LATER = "PYTHONBREAKPOINT"  # at each `breakpoint()`
+MAX_IDLE_WORK = 2  # ticks of the processor: to look at the memory in use takes a part of one
 MAX_READ = 1 << 16  # bytes, for who looks at the screen while it is written on and on
 PATIENCE = 90  # seconds; a test that waits so long has failed
 
@@ -118,12 +120,16 @@ class Terminal:
         """Read until the screen shows a text."""
         self.wait(lambda: text in self.text, repr(text))
 
-    def wait_until_quiet(self, seconds: float = 0.5) -> None:
-        """Read until the program has neither written nor worked for so long: on a busy machine it may only wait."""
+    def wait_until_quiet(self, seconds: float = 1.2 * LOAD_SECONDS) -> None:
+        """Read until the program has neither written nor worked for so long: on a busy machine it may only wait.
+
+        seconds: by default as long as it takes to look at the memory in use, which is shown where it has changed.
+        """
 
         def is_quiet() -> bool:
             before = self._work()
-            return not self.read(seconds) and before is not None and before == self._work()
+            written, after = self.read(seconds), self._work()
+            return not written and before is not None and after is not None and after - before <= MAX_IDLE_WORK
 
         self.wait(is_quiet, "a quiet moment")
 
