@@ -25,7 +25,7 @@ NAMES = {"line": "Linear(1, 1)", "mlp": "a few layers", "digits": "a network ove
 GOALS = {("line", "free"): 1.10, ("line", "watched"): 1.25, ("digits", "free"): 1.08}
 KEY_GOAL = 5.0  # ms
 WATCHED = ("nonfinite", "grad_norm > 1e6")
-SAMPLE_SECONDS = 0.25  # between two frames, as the screen asks for them
+SAMPLE_SECONDS = 0.6  # between two frames: twice what the screen asks for, since half of the time the other one runs
 TURN = re.compile(rb"turn ([0-9.e-]+)")
 KEYS = """
 import torch
