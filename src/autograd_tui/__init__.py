@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from autograd_tui.engine.training.data_loader import from_loader
     from autograd_tui.engine.training.scenario import File, Options, Parts, scenario
 
-__version__ = "0.6.0"
+__version__ = "0.7.0"
 __all__ = [
     "File",
     "Frame",
