@@ -230,7 +230,10 @@ class Trainer:
         """Return what was recorded; None where there is no memory left to measure it."""
         try:
             with _paused_collector():
-                return self.tracer.take(self.frame)
+                trace = self.tracer.take(self.frame)
+                if trace is not None and self.frame.error is not None and self.frame.error.is_out_of_memory:
+                    tuple(trace.ops)  # whose numbers do not wait: the copies that they are computed from take memory
+            return trace
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
