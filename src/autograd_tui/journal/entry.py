@@ -128,7 +128,7 @@ class Entry:
 
 
 def frame_digest(frame: Frame, version: int = DIGEST_VERSION) -> str:
-    """Return 16 hexadecimal digits that differ where a frame's loss or any number measured for it does.
+    """Return 16 hexadecimal digits that differ where a frame's loss or a number that they are of does.
 
     It hashes bit for bit what the frame holds, and what was raised. version: `RunConfig.digest_version`. From 3 on the
     numbers of a tensor are its norm, its mean and its first value, for which nothing else is computed; before, all.

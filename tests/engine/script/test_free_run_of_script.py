@@ -223,9 +223,8 @@ def test_a_watched_free_run_leaves_the_same_bits(script: str, tmp_path: Path) ->
     assert watched == fingerprint(run_script(SCRIPTS[script], tmp_path))
 
 
-def test_a_watched_run_makes_frames_only_where_something_may_hold(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def frames_made(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, str]]:
+    """Return a list that takes the iteration and the event of each frame that is made."""
     made: list[tuple[int, str]] = []
     make_frame = Phases.make_frame
 
@@ -234,6 +233,13 @@ def test_a_watched_run_makes_frames_only_where_something_may_hold(
         return make_frame(phases, name)
 
     monkeypatch.setattr(Phases, "make_frame", counted)
+    return made
+
+
+def test_a_watched_run_makes_frames_only_where_something_may_hold(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = frames_made(monkeypatch)
     armed = tuple(
         map(
             parse_watchpoint,
@@ -255,14 +261,7 @@ def test_a_watched_run_makes_frames_only_where_something_may_hold(
 def test_a_run_that_watches_for_stillness_makes_frames_from_the_step_before_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made: list[tuple[int, str]] = []
-    make_frame = Phases.make_frame
-
-    def counted(phases: Phases, name: str) -> Frame:
-        made.append((phases.counts.iteration, name))
-        return make_frame(phases, name)
-
-    monkeypatch.setattr(Phases, "make_frame", counted)
+    made = frames_made(monkeypatch)
     ends_early = "    optimizer.param_groups[0]['lr'] = 0.05 * (i < 40)\n    optimizer.step()"
     text = PLAIN.replace("    optimizer.step()", ends_early)
     armed = (parse_watchpoint("still 4"),)
