@@ -73,7 +73,7 @@ class OffscreenScreen:
         main.state.change(history=moment.history, newest=moment.frame.index, pictures=moment.pictures)
         main.show_frame(moment.frame)
         main.say(None)
-        await self._pilot.pause()
+        await draw_all(self._pilot)
 
     def rows(self) -> list[Cells]:
         """Return the screen's rows as text with styles."""
@@ -88,6 +88,16 @@ class OffscreenScreen:
         return by_itself(self._app.export_screenshot())
 
 
+async def draw_all(pilot: Pilot[int]) -> None:
+    """Wait until all is on the screen.
+
+    A pause without seconds waits until the process uses no processor time: on a busy machine it gets none, and has
+    drawn nothing either. Messages are counted instead: panels ask for room, the screen gives it, panels draw for it.
+    """
+    for _ in range(3):
+        await pilot.pause(0)
+
+
 @asynccontextmanager
 async def offscreen_screen(
     about: SessionInfo, first: Moment, *, size: tuple[int, int], theme: str | None
@@ -97,12 +107,11 @@ async def offscreen_screen(
     standing = SnapshotSession(about, first)
     app = AutogradApp(lambda _: standing, Commands(), title=about.title, preferences=preferences)
     async with app.run_test(size=size) as pilot:
-        trainer = app.main.trainer
-        while app.failure is None and (trainer.session is None or not trainer.status.idle):
+        while app.failure is None and not app.main.up_to_date:
             await pilot.pause(0.01)
         if app.failure is not None:
             raise app.failure
-        await pilot.pause()
+        await draw_all(pilot)
         yield OffscreenScreen(app, pilot)
 
 

@@ -29,12 +29,16 @@ class CachedRows(Widget):
 
     def refresh(self, *regions: Region, repaint: bool = True, layout: bool = False, recompose: bool = False) -> Self:
         """Ask for other rows."""
-        self._rows_kept = None
+        self.forget_rows()
         return super().refresh(*regions, repaint=repaint, layout=layout, recompose=recompose)
 
     def notify_style_update(self) -> None:
         """Forget the rows in the colours of before."""
         super().notify_style_update()
+        self.forget_rows()
+
+    def forget_rows(self) -> None:
+        """Put the rows together anew when they are painted next; nothing is asked of the screen."""
         self._rows_kept = None
 
 

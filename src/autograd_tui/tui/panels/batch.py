@@ -20,7 +20,7 @@ class DataPanel(Panel):
     _table: tuple[object, list[Line]] = None, []  # drawn last, and what of: the layout asks before each drawing
 
     def rows_wanted(self) -> int:
-        return len(self.lines(max(self.content_size.width, 40), 6)) or 1
+        return len(self.lines(max(self.offered_width, 40), 6)) or 1
 
     def draw(self, frame: Frame, width: int, height: int) -> list[Line]:
         if self.about is None:

@@ -66,7 +66,7 @@ class Panel(CachedRows):
         self.can_focus = bool(title)
         self._lines: list[Line] = []  # as drawn last
         self._strips: list[Strip] = []  # the same in the theme's colours
-        self._seen = False  # what nobody sees is not drawn
+        self._seen = False  # has been painted since it was hidden last; what nobody sees is not drawn
         self._rows_wanted = 0
         self.offered_width = 40  # columns of content, where the layout has asked for the height
         self._looks: dict[str, Style] = {}  # by a line's style names, in the theme's colours
@@ -149,11 +149,15 @@ class Panel(CachedRows):
     def watch_view(self, old: View, new: View) -> None:
         """Draw anew where a field that this panel draws from has changed."""
         changed = [name for name in self.DRAWN_FROM if getattr(old, name) is not getattr(new, name)]
-        if changed == ["frame"] and not self._seen:
-            self._strips = []
-        elif changed:
+        if not changed:
+            return
+        if changed != ["frame"] or self._seen:
             self._make_room()
+        if self._seen:
             self.redraw()
+        else:
+            self._strips = []
+            self._face.forget_rows()
 
     def on_show(self) -> None:
         """Draw what has changed in the meantime."""
@@ -163,6 +167,7 @@ class Panel(CachedRows):
     def on_hide(self) -> None:
         """Draw no more until somebody looks."""
         self._seen = False
+        self._face.forget_rows()  # so that the next painting asks for them
 
     def _make_room(self) -> None:
         rows = self.rows_wanted()
@@ -199,7 +204,7 @@ class Panel(CachedRows):
         if not width or not height:
             return
         old, self._strips = self._strips, self._draw_strips(width, height)
-        face = next(iter(self.children), self)
+        face = self._face
         if len(old) != len(self._strips):
             face.refresh()
             return
@@ -223,8 +228,14 @@ class Panel(CachedRows):
         known = self.draw(hidden.known, width, height)  # first: the true rows are those that the mouse finds
         return cover_hidden(self.draw(self.frame, width, height), known)
 
+    @property
+    def _face(self) -> CachedRows:
+        """What the rows are drawn on."""
+        return next((each for each in self.children if isinstance(each, CachedRows)), self)
+
     def render_line(self, y: int) -> Strip:
-        """Return one row, for the compositor."""
+        """Return one row, for the compositor: Textual does not tell each panel that it places on the screen."""
+        self._seen = True
         width, height = self.content_size
         if len(self._strips) != height or (self._strips and self._strips[0].cell_length != width):
             self._strips = self._draw_strips(width, height)

@@ -159,8 +159,8 @@ class HealthPanel(SidePanel):
         self._told: tuple[Trace | None, int, list[Line]] = (None, 0, [])  # at every position of a trace
 
     def rows_wanted(self) -> int:
-        width = self.content_size.width or self.app.size.width // 3
-        return len(self._lines_of(self.trace_position.trace, width)) if self.trace_position is not None else 1
+        position = self.trace_position
+        return len(self._lines_of(position.trace, self.offered_width)) if position is not None else 1
 
     def draw_trace(self, position: TracePosition, width: int, height: int) -> list[Line]:
         return cut(self._lines_of(position.trace, width), height)
