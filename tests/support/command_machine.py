@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from autograd_tui.core.errors import Refused
 from autograd_tui.core.frame import Frame, TorchError
 from autograd_tui.core.tensor_stats import TensorStats
 from autograd_tui.engine.open_session import open_session
+from autograd_tui.engine.replay import free_run
 from autograd_tui.engine.session import Session
 from command_oracle import OPTIMIZERS, PlainRun, two_groups
 from models_hard_to_repeat import gated, mixed, tripwire, wilful, words
@@ -126,7 +128,8 @@ class Machine(RuleBasedStateMachine):
         start = self.session.frame.index
         goal = replace(self.session.end_of(times), below=below)
         left = self.frames[:]
-        *_, frame = self.session.run_free(goal, lambda: False, every=0)
+        with patch.object(free_run, "MAX_FRAME_SHARE", 1e9):  # frames as often as they are asked for
+            *_, frame = self.session.run_free(goal, lambda: False, every=0)
         del self.frames[start + 1 :]
         for command in commands_between(self.session, start, frame.index):
             raised = self.plain.run(str(command))

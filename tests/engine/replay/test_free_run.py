@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -13,11 +13,19 @@ from autograd_tui.core.command import Phase, parse
 from autograd_tui.core.frame import Frame
 from autograd_tui.core.phase_order import Goal
 from autograd_tui.engine.open_session import open_session
+from autograd_tui.engine.replay import free_run
 from autograd_tui.engine.session import Session
 from autograd_tui.engine.training.scenario import Options, Parts, scenario
 from plain_loop import Batch, differing, small_net_fresh
 from session_internals import as_scenario, open_with_many_checkpoints, state_of, tensors
 from suite_options import examples
+
+
+@pytest.fixture(autouse=True, scope="module")
+def frames_as_often_as_asked() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(free_run, "MAX_FRAME_SHARE", 1e9)  # whatever they cost
+        yield
 
 
 def never() -> bool:

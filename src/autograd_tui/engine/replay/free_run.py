@@ -116,7 +116,7 @@ class SampledRun:
         self._frames_until = 0  # the frame up to which each is made, since a watchpoint may hold
         self._iterations_with_frames = 1  # after the next time that one may hold
         self._stopped, self._every = stopped, every
-        self._costs: deque[float] = deque([0.0], maxlen=5)  # seconds that the last frames took besides their iterations
+        self._costs: deque[float] = deque(maxlen=5)  # seconds that the last frames took besides their iterations
         self._began = self._ended = 0.0  # the last iterations without frames
         self._is_noticed = False  # whether a watchpoint holds, or may, in the iteration that had frames
         self.irregular = False
@@ -179,7 +179,7 @@ class SampledRun:
         watch = self._watch
         if watch is not None:
             watch.begin(self._trainer.state, first, first_iteration=_next_iteration(first))
-        cost = min(self._costs)  # of which noise is no part
+        cost = min(self._costs, default=0.0)  # of which noise is no part
         self._began = self._ended = perf_counter()
         until = self._began + min(max(self._every, cost / MAX_FRAME_SHARE), MAX_FRAME_INTERVAL) - cost
 
