@@ -135,7 +135,8 @@ def test_a_run_until_a_loss_that_has_been_left_behind_stops_above_it() -> None:
     assert 1000 < frame.loss < 2000
 
 
-def test_a_run_stops_after_the_iteration_in_which_it_is_told_to() -> None:
+def test_a_run_stops_after_the_iteration_in_which_it_is_told_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(free_run, "LOOK_SECONDS", 0.0)  # it looks behind each iteration
     session = open_session()
     shown = run(session, Goal(), stopped=lambda: state_of(session).forwards >= 100)
     assert shown[-1].phase == "zero_grad"

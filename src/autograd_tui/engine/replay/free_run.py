@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -24,6 +25,7 @@ from autograd_tui.engine.training.user_code import torch_error
 
 MAX_FRAME_SHARE = 0.015  # of the run's time that frames may cost
 MAX_IN_VAIN = 256  # iterations with all frames, where a watchpoint nearly holds again and again
+LOOK_SECONDS = 0.002  # of iterations, between two looks at the clock and at whether the run is to stop
 MAX_FRAME_INTERVAL = 1.0  # seconds without a frame, where iterations are not longer than that
 
 
@@ -183,15 +185,18 @@ class SampledRun:
         self._began = self._ended = perf_counter()
         until = self._began + min(max(self._every, cost / MAX_FRAME_SHARE), MAX_FRAME_INTERVAL) - cost
 
-        stopped, on_loss = self._stopped, goal.on_loss
+        stopped, on_loss, began = self._stopped, goal.on_loss, self._began
 
-        def goes_on(done: int, loss: float | Tensor) -> bool:
+        def goes_on(done: int, loss: float | Tensor) -> int:
             if watch is not None and watch.notices(loss):
-                return False
-            self._ended = perf_counter()
-            if done == limit or self._ended >= until or stopped():
-                return False
-            return not (on_loss and goal.has_loss(float(loss)))
+                return 0
+            self._ended = now = perf_counter()
+            if done == limit or now >= until or stopped():
+                return 0
+            if on_loss:
+                return 0 if goal.has_loss(float(loss)) else 1
+            more = int(LOOK_SECONDS * done / max(now - began, 1e-9)) if watch is None else 1
+            return max(min(more, sys.maxsize if limit is None else limit - done), 1)
 
         try:
             run = self._trainer.iterate(goes_on, watch)

@@ -252,12 +252,13 @@ class Trainer:
         """Whether a forward may move parameters itself: one has, or too few were watched to say."""
         return self._forward_moves or self.frame.steps < WATCHED_FORWARDS or self._forwards_watched < WATCHED_FORWARDS
 
-    def iterate(self, goes_on: Callable[[int, float | Tensor], bool], watch: PhaseWatch | None = None) -> FreeRunResult:
+    def iterate(self, goes_on: Callable[[int, float | Tensor], int], watch: PhaseWatch | None = None) -> FreeRunResult:
         """Run whole iterations at the loop's own speed, with no frames, while `goes_on` says so: at least one.
 
-        `goes_on` gets how many are done, and the last one's loss, on an accelerator as a tensor; `watch` looks at each
-        phase. What the next iteration's frames show of an earlier one is not true: only its last frame is. Where an
-        iteration raises, the state is of no use any more.
+        `goes_on` gets how many are done, and the last one's loss, on an accelerator as a tensor; it returns how many
+        more may run before it is asked again, 0 to end. `watch` looks at each phase. What the next iteration's frames
+        show of an earlier one is not true: only its last frame is. Where an iteration raises, the state is of no use
+        any more.
         """
         on_host = self.state.device.type == "cpu"  # where reading a loss waits for nothing
         values, losses = array("d"), list[Tensor]()  # the losses there, or on an accelerator the tensors
@@ -268,7 +269,7 @@ class Trainer:
         self.tracer.forget()
 
         def run() -> None:
-            done, all_rates, decays = 0, self._reader.learning_rates(), self.state.scheduler is not None
+            done, asks_at, all_rates, decays = 0, 1, self._reader.learning_rates(), self.state.scheduler is not None
             value: Any  # a number, or on an accelerator a tensor
             for loss in self._loop.iterations(watch):
                 if on_host:
@@ -285,8 +286,10 @@ class Trainer:
                     way.note(done)
                 if decays and all_rates != (all_rates := self._reader.learning_rates()):
                     rates.append((done, all_rates[0]))
-                if not goes_on(done, value):
-                    break
+                if done == asks_at:
+                    asks_at += goes_on(done, value)
+                    if asks_at == done:
+                        break
             self.state.check_parameters()
             self.state.check_buffers()
             self.state.check_optimizer()
