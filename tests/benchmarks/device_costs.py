@@ -280,7 +280,7 @@ def statistics(setting: Setting, findings: Findings) -> None:
         findings.require(abs((row.norm or 0) - exact) <= 1e-6 * exact, f"the norm of {row.name}: {row.norm}, {exact}")
     whole = setting.median_seconds(lambda: reader.read({"params": group}), times)
     plan = reader._plan("params", group)
-    launch = setting.median_seconds(lambda: plan.launch(list(params.values())), times)
+    launch = setting.median_seconds(lambda: plan.launch(list(params.values()), {}), times)
     norms = setting.median_seconds(lambda: torch._foreach_norm(list(params.values())), times)
     findings.say(f"read {whole * 1e3:.2f} ms, of which launching {launch * 1e3:.2f}; foreach norms {norms * 1e3:.2f}")
     small = setting.open(network, ADAM)

@@ -6,6 +6,7 @@ import gc
 import math
 from collections.abc import Callable
 from itertools import pairwise
+from typing import Any
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from autograd_tui import Options, Parts, Session, open_session
 from autograd_tui.core.trace import Trace
 from autograd_tui.engine.tracing.autograd_graph import AutogradGraph
 from autograd_tui.engine.tracing.measurement_batch import MeasurementBatch
+from autograd_tui.engine.training import stats_reader
 from autograd_tui.engine.training.scenario import Scenario
 from session_internals import state_of
 
@@ -150,3 +152,79 @@ def test_the_collector_rests_while_a_phase_is_recorded_and_not_afterwards() -> N
         assert gc.isenabled()
     assert frame.error is not None
     assert seen == [True, False]  # what the forward that raised had appended is undone
+
+
+class LargeNetwork(nn.Module):
+    """Two layers of one weight that is too large to be copied; `hook` may change its gradient."""
+
+    def __init__(self, hook: Callable[[Tensor], object], *, twice: bool = False) -> None:
+        super().__init__()
+        self.first, self.last, self.times = nn.Linear(200, 200, bias=False), nn.Linear(200, 1), 1 + twice
+        hook(self.first.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for _ in range(self.times):
+            x = torch.tanh(self.first(x))
+        return self.last(x)
+
+
+def double_twice(param: Tensor) -> None:
+    """Put other tensors in the place of a gradient, the last of them maybe where the first one lay."""
+    assert param.grad is not None
+    param.grad = param.grad * 2
+    param.grad = param.grad * 2
+
+
+def double_in_place(param: Tensor) -> None:
+    assert param.grad is not None
+    param.grad.mul_(2)
+
+
+HOOKS: dict[str, Callable[[Tensor], object]] = {
+    "none": lambda param: None,
+    "of the tensor": lambda param: param.register_hook(lambda grad: grad * 2),
+    "of the tensor, in place": lambda param: param.register_hook(lambda grad: grad.mul_(2)),
+    "behind, in place": lambda param: param.register_post_accumulate_grad_hook(double_in_place),
+    "behind, in its place": lambda param: param.register_post_accumulate_grad_hook(double_twice),
+}
+
+
+def large_network(hook: str, *, twice: bool = False) -> Scenario:
+    """Make a scenario of such a network."""
+
+    def build(_: Options) -> Parts:
+        model, x = LargeNetwork(HOOKS[hook], twice=twice), torch.rand(4, 200)
+        return Parts(model=model, batch=lambda i: (x, x.sum(1, keepdim=True)), loss=nn.functional.mse_loss)
+
+    return Scenario("large", build)
+
+
+@pytest.mark.parametrize("twice", [False, True])
+@pytest.mark.parametrize("words", ["fb", "fbfb"])
+@pytest.mark.parametrize("hook", HOOKS)
+def test_a_frame_with_gradients_that_recording_has_measured_is_that_of_a_plain_backward(
+    hook: str, words: str, twice: bool
+) -> None:
+    recorded, plain = (open_session(large_network(hook, twice=twice)) for _ in range(2))
+    for letter in words:
+        frame = recorded.run(f"i:{letter}")
+        assert frame.same(plain.run(letter))
+    assert frame.grads.table == plain.frame.grads.table
+
+
+def test_a_gradient_that_recording_has_measured_is_not_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    session, read = open_session(large_network("none")), list[int]()
+    session.run("i:f")
+    launch = stats_reader.launch_large
+
+    def counted(tensor: Tensor, *arguments: Any, **options: Any) -> list[Tensor]:
+        read.append(tensor.numel())
+        return launch(tensor, *arguments, **options)
+
+    monkeypatch.setattr(stats_reader, "launch_large", counted)
+    session.run("i:b")
+    assert read == []
+    session.run("i:f")
+    read.clear()
+    session.run("i:b")  # which adds to `.grad`
+    assert read == [40_000]

@@ -13,7 +13,7 @@ from autograd_tui.core.frame import Frame
 from autograd_tui.core.tensor_stats import SAMPLE_SIZE, Grads, StatsTable, without_history
 from autograd_tui.core.trace import LazySequence, Node, NonFinite, Operation, Value
 from autograd_tui.engine.tracing.autograd_graph import AutogradGraph, SavedTensor, is_leaf
-from autograd_tui.engine.tracing.measurement_batch import MeasurementBatch
+from autograd_tui.engine.tracing.measurement_batch import MeasurementBatch, VersionedTensor
 from autograd_tui.engine.tracing.nonfinite_search import first_nonfinite
 from autograd_tui.engine.training.interruption import Uninterrupted
 from autograd_tui.engine.training.tensor_properties import version_of
@@ -75,9 +75,12 @@ class BackwardTracer:
         self._handles: list[RemovableHandle] = []
         self._has_one_source = [count == 1 for count in graph.in_degrees()]
         self._handed_on: dict[int, tuple[int, int, int, int]] = {}  # by node: see `_measured`
+        # Of each leaf's node the row of the gradient that came to it, and the gradient; None where nobody asks for it.
+        self._arrived: dict[int, tuple[int, VersionedTensor]] | None = None
 
     def backward(self, loss: Tensor) -> None:
         """Run `loss.backward()`; gradients are to the bit those of a backward that is not traced."""
+        self._arrived = {}
         try:
             self.add_hooks()
             loss.backward()  # type: ignore[no-untyped-call]
@@ -99,6 +102,16 @@ class BackwardTracer:
         for handle in self._handles:
             handle.remove()
         self._handles = []
+
+    def launched_grads(self) -> dict[int, Sequence[Tensor]]:
+        """Return, once, what `launch_large` gave of gradients that `.grad` holds as they came, by leaf identity."""
+        arrived, self._arrived = self._arrived or {}, None
+        launched = {}
+        for number, (row, versioned) in arrived.items():
+            leaf, gradient = self.graph.nodes[number].variable, versioned.tensor
+            if gradient is not None and leaf.grad is not None and _are_same(leaf.grad, gradient):
+                launched[id(leaf)] = self._measurements.launched(row)
+        return launched
 
     def notes(self) -> tuple[str, ...]:
         """Return, after `ops`, what must be said about the numbers."""
@@ -144,10 +157,19 @@ class BackwardTracer:
         self._measurements.drop_values()
 
     def _before(self, number: int) -> Callable[[Gradients], None]:
+        node, arrived = self.graph.nodes[number], self._arrived
+        # What a hook behind the node may do with `.grad` is not followed.
+        follows = is_leaf(node) and not node.variable._post_accumulate_grad_hooks
+
         def hook(gradients: Gradients) -> None:
             run = NodeRun(number, [self._measured(number, index, each) for index, each in enumerate(gradients)])
             self._runs.append(run)
             self._running[number] = run
+            if arrived is None or not follows:
+                return
+            gradient, row = gradients[0], run.grad_in[0]
+            if gradient is not None and gradient.is_cpu and row is not None and self._measurements.launched(row):
+                arrived[number] = row, VersionedTensor(gradient.detach())
 
         return hook
 
@@ -184,6 +206,16 @@ class BackwardTracer:
         entry, row, address, version = self._handed_on.get(number, (-1, -1, -1, -1))
         same = entry == index and address == _address(gradient) and version == version_of(gradient)
         return row if same else self._measurements.measure(gradient)
+
+
+def _are_same(one: Tensor, other: Tensor) -> bool:
+    """Return whether two tensors have the same values, since they have the same memory."""
+    return (one.data_ptr(), one.shape, one.stride(), one.dtype) == (
+        other.data_ptr(),
+        other.shape,
+        other.stride(),
+        other.dtype,
+    )
 
 
 def _address(tensor: Tensor) -> int:

@@ -217,6 +217,11 @@ class MeasurementBatch:
                 self._hold(held, plain)
         return number
 
+    def launched(self, number: int) -> Sequence[Tensor]:
+        """Return, before `read`, what `launch_large` gave of a tensor; nothing of one that is small, or was copied."""
+        results = self._results[number]
+        return results if len(results) > 1 else ()
+
     def _copy(self, plain: Tensor, plan: MeasuringPlan) -> Tensor | None:
         """Return a copy that will be measured later; None for one that may not be finite, and where there are many."""
         if self._copied_bytes + plan.nbytes > MAX_COPIED_BYTES or not plain.is_contiguous():

@@ -109,6 +109,7 @@ class PhaseTracer:
         self._lookups = TorchLookups()
         self._forward: TracedForward | None = None
         self._finish: Finish | None = None
+        self._backward: BackwardTracer | None = None  # until its gradients have been asked for
         self._note: str | None = None
         self._remove_hooks: Callable[[], None] = lambda: None  # those of the phase that was recorded last
 
@@ -190,7 +191,13 @@ class PhaseTracer:
         notes = [] if forward or self._note is None else [self._note]
         params = self._state.params
         self._finish = lambda after: backward_trace(recorder, forward, params, before, after, notes)
+        self._backward = recorder
         self._loop.backward(recorder.backward)
+
+    def launched_grads(self) -> dict[int, Sequence[Tensor]]:
+        """Return what `launch_large` gave of the gradients of the backward just recorded, by the leaf's identity."""
+        recorder, self._backward = self._backward, None
+        return recorder.launched_grads() if recorder is not None else {}
 
     def step(self) -> bool:
         """Run the loop's step; raises as it does."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dis
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from types import FunctionType
 from typing import Any
@@ -83,10 +83,14 @@ class FrameReader:
         }
         return changes | ({"inputs": row("inputs"), "targets": row("targets")} if fresh else {})
 
-    def grads(self) -> Grads:
+    def grads(self, launched: Mapping[int, Sequence[Tensor]] | None = None) -> Grads:
+        """Return the gradients; `launched`: what `launch_large` gave of some already, by the parameter's identity."""
         state = self._state
         grads_by_name = {name: param.grad for name, param in state.params.items() if param.grad is not None}
-        group = TensorGroup(grads_by_name, sampled_range=self._sampled_range)
+        known = {}
+        if launched and self._sampled_range:
+            known = {name: launched[id(param)] for name, param in state.params.items() if id(param) in launched}
+        group = TensorGroup(grads_by_name, sampled_range=self._sampled_range, launched=known)
         table = self._reader.read({"grads": group})["grads"]
         outside = frozenset(index for index, group in enumerate(state.group_of) if group is None)
         return Grads(table, tuple(state.backwards), tuple(state.used), outside)

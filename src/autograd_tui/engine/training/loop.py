@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from time import perf_counter
 from typing import Any, Protocol, TypeVar
@@ -204,6 +204,9 @@ class Tracer(Protocol):
 
     def backward(self) -> None:
         """Run the loop's backward; raises as it does."""
+
+    def launched_grads(self) -> dict[int, Sequence[Tensor]]:
+        """Return what `launch_large` gave of the gradients of the backward just recorded, by the leaf's identity."""
 
     def step(self) -> bool:
         """Run the loop's step; raises as it does."""

@@ -6,7 +6,7 @@ import math
 from array import array
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import accumulate, groupby
 from operator import attrgetter
 
@@ -48,11 +48,13 @@ class TensorGroup:
 
     Of those above SAMPLE_SIZE values, mean, std and histogram come from the sample; with `sampled_range` minimum and
     maximum too, which spares a pass over all values. Where the group is not `exact` they have mean and std alone.
+    `launched`: of an exact group with `sampled_range`, what `launch_large` has already given of some, by name.
     """
 
     tensors: Mapping[str, Tensor]
     exact: bool = True
     sampled_range: bool = False
+    launched: Mapping[str, Sequence[Tensor]] = field(default_factory=dict)
 
 
 class StatsReader:
@@ -71,9 +73,8 @@ class StatsReader:
     def _read(self, groups: Mapping[str, TensorGroup]) -> dict[str, StatsTable]:
         plans = {name: self._plan(name, group) for name, group in groups.items()}
         self._latest |= plans
-        tensors = [list(group.tensors.values()) for group in groups.values()]
         try:
-            return _measured(plans, tensors)
+            return _measured(plans, groups)
         except RuntimeError as error:  # of which nothing is kept
             if not is_out_of_memory(error):
                 raise
@@ -87,11 +88,11 @@ class StatsReader:
         plans: of the groups as they are, which are left as if they had read them.
         """
         on_host = {
-            name: replace(group, tensors={key: each.detach().cpu() for key, each in group.tensors.items()})
+            name: replace(group, tensors={key: each.detach().cpu() for key, each in group.tensors.items()}, launched={})
             for name, group in groups.items()
         }
         plans_there = {name: self._plan(name, group) for name, group in on_host.items()}
-        tables = _measured(plans_there, [list(group.tensors.values()) for group in on_host.values()])
+        tables = _measured(plans_there, on_host)
         for name, plan in plans.items():
             plan.latest = plans_there[name].latest
         return {name: StatsTable(plans[name].layout, table.numbers) for name, table in tables.items()}
@@ -119,9 +120,13 @@ class StatsReader:
         return plans[key]
 
 
-def _measured(plans: Mapping[str, ReadPlan], tensors: Sequence[Sequence[Tensor]]) -> dict[str, StatsTable]:
-    """Return a table for each plan, with one copy to the host for the tensors of all, given plan by plan."""
-    all_results = [plan.launch(each) for plan, each in zip(plans.values(), tensors, strict=True)]
+def _measured(plans: Mapping[str, ReadPlan], groups: Mapping[str, TensorGroup]) -> dict[str, StatsTable]:
+    """Return a table for each plan and the group of its name, with one copy to the host for the tensors of all."""
+    tensors = [list(group.tensors.values()) for group in groups.values()]
+    all_results = [
+        plan.launch(each, group.launched)
+        for plan, each, group in zip(plans.values(), tensors, groups.values(), strict=True)
+    ]
     if not all(plan.on_host for plan in plans.values()):
         on_host = iter(to_host([tensor for results in all_results for tensor in results]))
         all_results = [[next(on_host) for _ in results] for results in all_results]
@@ -168,8 +173,11 @@ class ReadPlan:
         """Let go of the values that were read last."""
         self.latest: tuple[Doubles, Doubles] = NO_VALUES, NO_SAMPLES  # small tensors' values, large ones' samples
 
-    def launch(self, tensors: Sequence[Tensor]) -> list[Tensor]:
-        """Start all the measuring on the tensors' own devices, without waiting; return what is to be copied."""
+    def launch(self, tensors: Sequence[Tensor], launched: Mapping[str, Sequence[Tensor]]) -> list[Tensor]:
+        """Start all the measuring on the tensors' own devices, without waiting; return what is to be copied.
+
+        launched: as a TensorGroup has it.
+        """
         results = [tensors[row] for row in self.small]
         large = [tensors[row] for row in self.large]
         self._sample_indices = self._sample_indices or [draw_sample_indices(*each) for each in self._large_sizes]
@@ -178,6 +186,9 @@ class ReadPlan:
             results += launch_large_together(large, self._joined, exact=self.layout.exact)
             return results + [launch_sparse(tensors[row]) for row in self.sparse]
         for row, sample_indices in zip(self.large, self._sample_indices, strict=True):
+            if known := launched.get(self.layout.names[row]):
+                results += known[0], known[-1]
+                continue
             exact, sampled_range = self.layout.exact, self.layout.sampled_range
             results += launch_large(tensors[row], sample_indices, exact=exact, sampled_range=sampled_range)
         return results + [launch_sparse(tensors[row]) for row in self.sparse]

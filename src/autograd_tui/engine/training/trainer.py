@@ -6,7 +6,7 @@ import gc
 import math
 import weakref
 from array import array
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from time import perf_counter
@@ -199,7 +199,7 @@ class Trainer:
                         changes = {**self._forward_changes(command), "zero_shares": shares}
                     case Phase.BACKWARD:
                         loop.backward()
-                        changes = self._backward_changes()
+                        changes = self._backward_changes(self.tracer.launched_grads() if recorded else {})
                     case Phase.STEP:
                         moves, state = self._reader.watch_params(), self._reader.small_optimizer_state()
                         changes = self._step_changes(command, moves, touched=loop.step()) | {"state_before": state}
@@ -401,12 +401,12 @@ class Trainer:
         self._forward_moves = True
         return {**read, "before": frame.params, "mover": command, "moves": moves()}
 
-    def _backward_changes(self) -> Changes:
+    def _backward_changes(self, launched: Mapping[int, Sequence[Tensor]]) -> Changes:
         self._clock()
         before = self.frame.grads
         return {
             "graph": self.state.graph,
-            "grads": self._reader.grads(),
+            "grads": self._reader.grads(launched),
             "grads_params": self._grads_params(),
             "added_to": before if any(before.backwards) else None,
             "strays": find_strays(self.state) if self.frame.strays is None else (),
