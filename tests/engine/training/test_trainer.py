@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from time import sleep
 
 import pytest
 import torch
@@ -14,6 +13,7 @@ from autograd_tui.core.errors import Refused
 from autograd_tui.core.frame import Frame
 from autograd_tui.engine.open_session import open_session
 from autograd_tui.engine.session import Session
+from autograd_tui.engine.training import loop, trainer
 from models_hard_to_repeat import gated, tripwire, words
 from plain_loop import Batch, PlainLine, copied, differing, line, mse, small_net
 from session_internals import as_scenario, state_of, tensors
@@ -379,14 +379,21 @@ def test_measuring_a_large_model_draws_no_random_numbers() -> None:
 
 
 def test_the_time_of_a_phase_is_without_that_of_copying_what_it_may_change(monkeypatch: pytest.MonkeyPatch) -> None:
-    session = open_session("linear")
+    session, now = open_session("linear"), [0.0]
     state = state_of(session)
+
+    def clock() -> float:
+        now[0] += 0.001
+        return now[0]
+
+    for module in (trainer, loop):
+        monkeypatch.setattr(module, "perf_counter", clock)
     for name in ("begin_forward", "begin_backward"):
         begin = getattr(state, name)
 
         def slow(begin: Callable[[], Callable[[], None]] = begin) -> Callable[[], None]:
-            sleep(0.2)
+            now[0] += 100
             return begin()
 
         monkeypatch.setattr(state, name, slow)
-    assert [0 < frame.seconds < 0.2 for frame in session.run_all("fb")] == [True, True]
+    assert [0 < frame.seconds < 1 for frame in session.run_all("fb")] == [True, True]
