@@ -70,10 +70,11 @@ def test_what_a_check_raises_is_a_failure(setting: device_runs.Setting, monkeypa
 
 
 @pytest.mark.parametrize(
-    ("end", "words"), [("time.sleep(60)", "it took more than 0.7 s"), ("os._exit(3)", "the process ended with 3")]
+    ("end", "limit", "words"),
+    [("time.sleep(60)", 0.7, "it took more than 0.7 s"), ("os._exit(3)", 60, "the process ended with 3")],
 )
 def test_a_check_that_hangs_or_ends_the_process_fails_and_leaves_the_others(
-    tmp_path: Path, end: str, words: str
+    tmp_path: Path, end: str, limit: float, words: str
 ) -> None:
     path, names = tmp_path / "results.jsonl", ["first", "second", "third"]
     done = {"check": "first", "verdict": "PASS", "words": [], "figures": [], "seconds": 0.0}
@@ -81,7 +82,7 @@ def test_a_check_that_hangs_or_ends_the_process_fails_and_leaves_the_others(
     path.write_text(lines)
     code = f"import faulthandler, os, signal, time; faulthandler.register(signal.SIGUSR1); {end}"
     worker = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
-    results = device._results_of(worker, path, names, limit=0.7)
+    results = device._results_of(worker, path, names, limit=limit)
     assert [(each["check"], each["verdict"]) for each in results] == [("first", "PASS"), ("second", "FAIL")]
     assert results[-1]["words"] == [words]
     assert names == ["third"]

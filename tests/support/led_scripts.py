@@ -29,7 +29,7 @@ def lead(tmp_path: Path) -> Iterator[Callable[[str], tuple[ScriptSession, bytear
     yield start
     for session in sessions:
         session.close(in_order=True)
-    deadline = monotonic() + 5
+    deadline = monotonic() + 60
     while left := running(str(tmp_path)):
         assert monotonic() < deadline, left
         sleep(0.05)
@@ -51,7 +51,7 @@ def running(folder: str) -> list[str]:
 
 def last_lines(printed: bytearray, count: int) -> list[str]:
     """Return the last lines of so many runs to the end, once they have come from the terminal."""
-    deadline = monotonic() + 10
+    deadline = monotonic() + 60
     while printed.count(b"sha256") < count or not printed.endswith(b"\n"):
         assert monotonic() < deadline, bytes(printed)
         sleep(0.01)
