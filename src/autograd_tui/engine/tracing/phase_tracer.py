@@ -130,13 +130,13 @@ class PhaseTracer:
 
     def abandon(self) -> None:
         """Take away what a phase that was ended midway has left, if it was recorded."""
-        self._finish = None
+        self._finish = self._backward = None
         self.forget()
         self._remove_hooks()
 
     def take(self, frame: Frame) -> Trace | None:
         """Return, once, the trace of the phase that was recorded last; `frame`: what it led to."""
-        finish, self._finish = self._finish, None
+        finish, self._finish, self._backward = self._finish, None, None
         if finish is None:
             return None
         with torch._C.DisableTorchFunctionSubclass():  # of tensors that are not torch's own, which may do anything

@@ -70,6 +70,7 @@ class Panel(CachedRows):
         self._rows_wanted = 0
         self.offered_width = 40  # columns of content, where the layout has asked for the height
         self._looks: dict[str, Style] = {}  # by a line's style names, in the theme's colours
+        self._face: CachedRows = self  # what the rows are drawn on
         self._title = ""
         self._retitles = False
         if title:
@@ -78,7 +79,8 @@ class Panel(CachedRows):
     def compose(self) -> ComposeResult:
         """Yield what the rows are drawn on, where there is a frame around them."""
         if self.has_class("framed"):
-            yield PanelContent()
+            self._face = PanelContent()
+            yield self._face
 
     def draw(self, frame: Frame, width: int, height: int) -> list[Line]:
         """Return the rows to show; those beyond `height` are not seen."""
@@ -204,16 +206,15 @@ class Panel(CachedRows):
         if not width or not height:
             return
         old, self._strips = self._strips, self._draw_strips(width, height)
-        face = self._face
         if len(old) != len(self._strips):
-            face.refresh()
+            self._face.refresh()
             return
         changes = [
             changed_span(before, after, y) for y, (before, after) in enumerate(zip(old, self._strips, strict=True))
         ]
         regions = [region for region in changes if region]
         if regions:
-            face.refresh(*regions)
+            self._face.refresh(*regions)
 
     def lines(self, width: int, height: int) -> list[Line]:
         """Return the rows as they stand, nothing before there is a frame."""
@@ -227,11 +228,6 @@ class Panel(CachedRows):
         assert self.frame is not None
         known = self.draw(hidden.known, width, height)  # first: the true rows are those that the mouse finds
         return cover_hidden(self.draw(self.frame, width, height), known)
-
-    @property
-    def _face(self) -> CachedRows:
-        """What the rows are drawn on."""
-        return next((each for each in self.children if isinstance(each, CachedRows)), self)
 
     def render_line(self, y: int) -> Strip:
         """Return one row, for the compositor: Textual does not tell each panel that it places on the screen."""
