@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import pytest
 
+from autograd_tui.core.command import Phase
 from autograd_tui.engine.open_session import open_session
 from autograd_tui.text.styled_text import plain
-from autograd_tui.tui.panels.phases import PhasesPanel
+from autograd_tui.tui.panels.phases import PhasesPanel, key_number
 from autograd_tui.tui.screen_state import View
 from picture_frames import LINE, line_frames
 
@@ -63,3 +65,16 @@ def test_a_loss_just_measured_says_whether_it_fell(do: str, width: int, written:
     spans = panel.draw(frame, width, 2)[1]
     text, found = spans[1]
     assert (text.strip(), found) == (written, style)
+
+
+@pytest.mark.parametrize("index", range(4))
+@pytest.mark.parametrize("width", [40, 44, 48, 59, 60])
+def test_a_narrow_strip_has_all_four_phases_and_no_number_that_is_cut(index: int, width: int) -> None:
+    frame, panel = line_frames()[index], PhasesPanel()
+    panel.view = View(about=LINE)
+    names, numbers = (plain(line).rstrip() for line in panel.draw(frame, width, 2))
+    assert len(names) <= width
+    assert len(numbers) <= width
+    assert re.findall(r"[a-z_]+", names.lower())[:4] == [phase.value for phase in Phase]
+    if frame.phase and width < 60:
+        assert key_number(frame, frame.phase, 18) in numbers

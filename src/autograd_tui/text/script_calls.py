@@ -92,7 +92,7 @@ def _call_rows(
         if not with_numbers:
             starts = [sum(length([span]) for span in rows[0][: 2 * index]) + 1 for index in range(len(kinds))]
             columns = {kind: start for kind, start in zip(kinds, starts, strict=True) if kind in texts_by_kind}
-            rows[1] = _numbers_with_room(columns, texts_by_kind, width, present, raised=frame.error is not None)
+            rows[1] = numbers_with_room(columns, texts_by_kind, width, present, raised=frame.error is not None)
         if max(map(length, rows)) <= width:
             break
     return rows
@@ -140,7 +140,7 @@ def _rows(
     return [names, numbers]
 
 
-def _numbers_with_room(
+def numbers_with_room(
     columns: dict[str, int], texts: dict[str, str], width: int, present: str | None, *, raised: bool
 ) -> Line:
     """Write numbers below their kinds, by the column where each begins; what reaches into another one is left out."""
@@ -162,7 +162,8 @@ def _numbers_with_room(
 
 
 def _number_style(text: str, *, here: bool, raised: bool) -> str:
-    return "error" if (here and raised) or shows_nonfinite(text) else "" if here else "dim"
+    wrong = (here and (raised or "▲" in text)) or shows_nonfinite(text)  # a loss that has risen too
+    return "error" if wrong else "" if here else "dim"
 
 
 def call_numbers(frame: Frame, stop: ScriptStop) -> dict[str, str]:

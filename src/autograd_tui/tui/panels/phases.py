@@ -15,14 +15,16 @@ from autograd_tui.core.script_stop import ScriptStop
 from autograd_tui.core.tensor_stats import SAMPLE_SIZE
 from autograd_tui.text.nonfinite import shows_nonfinite
 from autograd_tui.text.numbers import duration, measured, number
-from autograd_tui.text.script_calls import call_rows, cut_call_rows
+from autograd_tui.text.script_calls import call_rows, cut_call_rows, numbers_with_room
 from autograd_tui.text.story import losses_of
-from autograd_tui.text.styled_text import Line, justified, length, plain
+from autograd_tui.text.styled_text import Line, Span, justified, length, plain
 from autograd_tui.text.table.gradient_status import norm_over
 from autograd_tui.tui.panels.panel import Panel
 
 MAX_NUMBER = 18  # characters of a number below a script's call
 MOST_NAMED = 2  # parameters whose own numbers are written, in place of a norm
+CELL = max(len(phase.value) + 2 for phase in Phase) + 2
+NARROW = 3 * (CELL + 3) + CELL - 1  # columns below which each phase has only as many as its name needs
 
 
 class PhasesPanel(Panel):
@@ -43,6 +45,8 @@ class PhasesPanel(Panel):
         if frame.script is not None:
             return self._draw_script(frame, frame.script, width)
         next_one = next_phase(frame)
+        if width < NARROW:
+            return self._draw_narrow(frame, next_one, width)
         hint: Line = [("space: ", "dim"), (next_one.value if self.view.hidden is None else "show", "strong"), (" ", "")]
         names, numbers = self._columns(frame, next_one, room=width - length(hint) - 1)
         (last, style), used = numbers[-1], length(numbers[:-1])
@@ -81,15 +85,28 @@ class PhasesPanel(Panel):
                 self.post_message(self.Clicked(phase))
                 return
 
+    def _draw_narrow(self, frame: Frame, next_one: Phase, width: int) -> list[Line]:
+        """Draw all four phases close together; a number that would reach below another one is left out."""
+        labels = [_label(frame, phase, next_one) for phase in Phase]
+        arrow = "─" * ((width - 1 - length(labels)) // 3 - 2) + "▶"
+        names: Line = [(" ", "")]
+        starts: dict[str, int] = {}
+        for phase, label in zip(Phase, labels, strict=True):
+            starts[phase.value] = length(names) + 1
+            names += [label, ("" if phase is Phase.ZERO_GRAD else f"{arrow} " if len(arrow) > 1 else arrow, "dim")]
+        texts = {phase.value: key_number(frame, phase, MAX_NUMBER) for phase in Phase}
+        if frame.phase is Phase.FORWARD and not frame.error:
+            texts["forward"] += self._loss_change(frame, MAX_NUMBER + 8)
+        present = frame.phase.value if frame.phase else None
+        return [names, numbers_with_room(starts, texts, width, present, raised=frame.error is not None)]
+
     def _columns(self, frame: Frame, next_one: Phase, *, room: int) -> tuple[Line, Line]:
-        cell = max(len(phase.value) + 2 for phase in Phase) + 2
-        stretch = min(max((room - 1) // 4, cell + 3), 24)
+        stretch = min(max((room - 1) // 4, CELL + 3), 24)
         names: Line = [(" ", "")]
         numbers: Line = [(" ", "")]
         for phase in Phase:
             ran = frame.phase is phase
-            label = f"▌{phase.value.upper()}▐" if ran else f" {phase.value} "
-            style = ("error" if frame.error else "now") if ran else "strong" if phase is next_one else "dim"
+            label, style = _label(frame, phase, next_one)
             arrow = "" if phase is Phase.ZERO_GRAD else "─" * max(stretch - len(label) - 2, 1) + "▶ "
             names += [(label, style), (arrow, "dim")]
             room = stretch - 2 if phase is not Phase.ZERO_GRAD else 0
@@ -110,6 +127,13 @@ class PhasesPanel(Panel):
         left = room - len(key_number(frame, Phase.FORWARD, room))
         forms = (f" {sign}{share:.1%}" if 0.0005 <= share < 10 else f" {sign}", f" {sign}", "")
         return next(each for each in forms if len(each) <= left or not each)
+
+
+def _label(frame: Frame, phase: Phase, next_one: Phase) -> Span:
+    """Return the name of a phase: in capitals where it led to the frame, strong where it is the next."""
+    if frame.phase is phase:
+        return f"▌{phase.value.upper()}▐", "error" if frame.error else "now"
+    return f" {phase.value} ", "strong" if phase is next_one else "dim"
 
 
 def key_number(frame: Frame, phase: Phase, room: int) -> str:
