@@ -47,6 +47,21 @@ def test_what_do_says_is_run(run: Run) -> None:
     assert (done.code, commands(done), done.err) == (0, ["f", "b", "s", "z", "lr=0.5"], [])
 
 
+@pytest.mark.parametrize("source", ["--do", "stdin"])
+@pytest.mark.parametrize(
+    ("words", "start"),
+    [
+        ("fbsz run", '"run" is for the screen, where it is typed after a colon: use f b s z'),
+        ("theme light", '"theme" is for the screen, where it is typed after a colon: use f b s z'),
+        ("rum", '"rum" is not a command: use f b s z'),
+    ],
+)
+def test_words_for_the_screen_are_refused_as_such(run: Run, words: str, start: str, source: str) -> None:
+    done = run(*STREAM, stdin=words) if source == "stdin" else run("linear", "--headless", "--do", words)
+    assert done.code
+    assert start in done.err[-1]
+
+
 def test_repeat_runs_it_again(run: Run) -> None:
     done = run("linear", "--headless", "--json", "--do", "f b", "--repeat", "3")
     assert (done.code, commands(done)) == (0, ["f", "b"] * 3)

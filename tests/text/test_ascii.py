@@ -24,6 +24,10 @@ from autograd_tui.text.ascii import to_ascii
         ("⠉⠃⣀⠇⣿⠀", "''.:: "),
         ("3 × 0.3333 ≈ 1 ≈", "3 x 0.3333 ~=1 ~"),
         ("▒▒▒▒", "????"),
+        ("w moved …", "w moved.."),
+        ("the largest is …c.weight", "the largest is ...weight"),
+        ("netD.0…ght, # requires… ok", "netD...ght, # require.. ok"),
+        ("…", "."),
         ("größe", "gr??e"),
     ],
 )

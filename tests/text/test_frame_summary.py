@@ -7,7 +7,9 @@ from torch import Tensor, nn
 from autograd_tui.core.frame import Frame, TorchError
 from autograd_tui.engine.open_session import open_session
 from autograd_tui.engine.training.scenario import Options, Parts, scenario
-from autograd_tui.text.frame_summary import HEADER, error_line, frame_line
+from autograd_tui.text.frame_summary import HEADER, error_line, frame_line, status_line
+from autograd_tui.text.styled_text import plain
+from picture_frames import LINE
 
 
 @pytest.fixture(scope="module")
@@ -77,3 +79,10 @@ def test_metrics_stand_at_the_end_and_are_as_old_as_the_loss() -> None:
     forward, _, step = open_session(scenario("mine")(build)).run_all("fbs")
     assert frame_line(forward).endswith(f"   mae {dict(forward.metrics)['mae']:.6g}")
     assert frame_line(step).endswith(f"   mae {dict(forward.metrics)['mae']:.6g} old")
+
+
+@pytest.mark.parametrize("width", range(44, 90))
+def test_the_two_halves_of_the_first_row_stand_apart(width: int, frames: list[Frame]) -> None:
+    row = plain(status_line(frames[-1], LINE, 4, width))
+    assert len(row) == width
+    assert "  iteration 1   frame" in row

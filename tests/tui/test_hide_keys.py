@@ -31,6 +31,15 @@ async def test_the_veil_shows_the_prediction_first_and_then_the_loss(size: tuple
         assert "Which sign" in shown.text("ExplanationPanel")
 
 
+async def test_no_watchpoint_that_fires_tells_what_the_veil_hides() -> None:
+    async with screen(do="fbsz") as shown:
+        shown.app.main.prompt_actions.run("watch loss>1")
+        await shown.press("v", "space")
+        assert shown.app.main.view.hidden is not None
+        assert shown.note == "frame 5, where what is watched holds: space shows the numbers"
+        assert "3.318" not in shown.note
+
+
 @pytest.mark.parametrize(
     ("do", "panel", "hidden"), [("f", "ParametersPanel", "1.3333"), ("fb", "ParametersPanel", "1.8667")]
 )

@@ -161,6 +161,8 @@ async def test_where_there_is_no_panel_to_choose_both_keys_say_so() -> None:
         for key in ("a", "tab"):
             await shown.press(key)
             assert shown.note == "no panel can be chosen in so small a terminal: make it larger"
+        await shown.pilot.resize_terminal(80, 24)
+        await shown.until(lambda: shown.note == "")
 
 
 @pytest.mark.parametrize("size", [(80, 24), (60, 15)])

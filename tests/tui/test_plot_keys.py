@@ -97,6 +97,8 @@ async def test_where_there_is_no_plot_its_keys_say_so() -> None:
         for key in ("shift+left", "shift+up"):
             await shown.press(key)
             assert shown.note == "there is no room for the plot here"
+        await shown.pilot.resize_terminal(80, 24)
+        await shown.until(lambda: shown.note == "")
 
 
 async def test_another_model_has_no_curves_of_the_one_before() -> None:

@@ -140,8 +140,12 @@ async def test_escape_closes_the_list_with_the_prompt() -> None:
 
 async def test_ctrl_c_in_the_prompt_is_answered_as_everywhere() -> None:
     async with screen() as shown:
-        await shown.press("colon", "f", "ctrl+c")
+        await shown.press("colon", "f")
+        assert candidates(shown)
+        await shown.press("ctrl+c")
         assert "once more quits" in shown.note
+        assert not candidates(shown)  # which would lie over the note
+        assert typed(shown) == "f"
         await shown.press("ctrl+c")
         assert shown.app.return_code == 130
 

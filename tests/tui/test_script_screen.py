@@ -225,11 +225,11 @@ async def test_what_a_free_run_has_left_unknown_is_not_said_to_come_yet() -> Non
 
 async def test_what_a_sentence_says_of_a_long_name_is_not_left_out() -> None:
     name = "transformer_encoder.layers.0.linear2.weight"
-    sentences = [(f"  most:  {name}, 2.0421% of it", "strong"), (f"  the largest is {name}.grad: 0.5229", "strong")]
+    sentences = [(f"  most:  {name}, 2.0421% of it", "strong"), (f"  largest: {name}.grad, 0.5229", "strong")]
     rows = [plain(line) for line in wrapped_sentences(sentences, 46)]
     assert len(rows) == 2
     assert rows[0].endswith("0.linear2.weight, 2.0421% of it")
-    assert rows[1].endswith(".weight.grad: 0.5229")
+    assert rows[1].endswith(".weight.grad, 0.5229")
 
 
 async def test_a_script_that_is_left_before_its_first_frame_has_no_line_that_repeats_it() -> None:

@@ -10,9 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from textual import events
 
-from app_screen import Screen, screen
+from app_screen import Screen, running, screen
+from autograd_tui.core.command import parse
 from autograd_tui.text.numbers import number
+from autograd_tui.tui.app import AutogradApp
+from autograd_tui.tui.panels.panel import Panel
 from autograd_tui.tui.panels.rows import RowPanel
+from handmade_session import MadeSession
+from picture_frames import LAYERS, layers_frames
 from suite_options import examples
 
 MODEL = """
@@ -321,3 +326,13 @@ def test_any_keys_leave_the_cursor_in_sight(
                 assert len(cursor_rows(shown)) == (shown.app.main.view.table.cursor is not None)
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize("size", [(100, 30), (120, 40), (80, 24)], ids=str)
+async def test_what_stands_on_a_frame_is_not_cut(size: tuple[int, int]) -> None:
+    session = MadeSession(LAYERS, layers_frames())
+    async with running(AutogradApp(lambda _: session, parse(""), title="layers"), size) as shown:
+        for panel in shown.app.main.query(Panel):
+            if panel.content_size.area and panel.has_class("framed"):
+                texts = str(panel.border_title or ""), str(panel.border_subtitle or "")
+                assert max(map(len, texts)) <= panel.content_size.width - 2, texts

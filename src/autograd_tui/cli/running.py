@@ -131,10 +131,24 @@ def initial_commands(options: argparse.Namespace) -> Commands:
         return Commands()
     if options.repeat is not None and options.repeat < 1:
         raise Refused(f"--repeat must be at least 1, not {options.repeat}.")
-    commands, times = parse(options.do or ""), options.repeat or 1
+    commands, times = _parse(options.do or ""), options.repeat or 1
     if len(commands) * times > MAX_COMMANDS:
         raise Refused(f"--repeat {times} asks for more than {MAX_COMMANDS:,} commands at once.")
     return commands * times
+
+
+def _parse(text: str) -> Commands:
+    """Read commands; what is a word for the screen is refused as one."""
+    try:
+        return parse(text)
+    except UnknownCommand as error:
+        from autograd_tui.text.prompt.word_table import is_screen_word
+
+        for word in filter(is_screen_word, text.split()):
+            if f'"{word}" is not a command:' in (sentence := str(error)):
+                where = f'"{word}" is for the screen, where it is typed after a colon:'
+                raise UnknownCommand(sentence.replace(f'"{word}" is not a command:', where)) from None
+        raise
 
 
 def _read_watchpoints(texts: Sequence[str]) -> list[Watchpoint]:
@@ -149,7 +163,7 @@ def _read_watchpoints(texts: Sequence[str]) -> list[Watchpoint]:
 def _read_commands(lines: Iterable[str]) -> Iterator[Command]:
     try:
         for line in lines:
-            yield from parse(line)
+            yield from _parse(line)
     except UnicodeDecodeError:
         raise UnknownCommand("what comes from stdin is no text.") from None
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 # They take the blank behind them: "2 > 1" would be a comparison, and < and > are keys.
 _ARROWS = {"← →": "<->", "→ ": "->", "← ": "<-", "←, ": "<-,", "→, ": "->,", "≈ ": "~="}
 _FORMS = {
@@ -26,6 +28,7 @@ _FORMS = {
     )
     for glyph in glyphs
 }
+_LEFT_OUT = re.compile(r"[!-~]…| …(?![!-~])|…[!-~]|…")  # with a character beside it: one dot would end a sentence
 _BRAILLE = range(0x2800, 0x2900)
 _UPPER, _LOWER = 0b00011011, 0b11100100  # the dots in each half of a braille cell
 
@@ -36,6 +39,7 @@ def to_ascii(text: str, cells: int) -> str:
         return text
     for arrow, form in _ARROWS.items():
         text = text.replace(arrow, form)
+    text = _LEFT_OUT.sub(lambda found: "." * len(found[0]), text)
     return "".join(map(_ascii_form, text)).ljust(cells, "?")[:cells]  # a wide character takes two cells
 
 

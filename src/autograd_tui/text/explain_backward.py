@@ -56,7 +56,7 @@ def explain_gradients(frame: Frame, reached: Sequence[int]) -> list[str]:
             sentences.append(f"  {grad.name}.grad = {_derivative(frame, index, grad, factors.get(grad.name))}{pull}")
     large = len(reached) > MAX_NAMED or (frame.script is not None and len(reached) > 1 and not sentences)
     if large and (most := largest_gradient(frame.grads, reached)):
-        sentences.append(f"  the largest is {most.name}.grad: {number(most.norm)}")
+        sentences.append(f"  largest: {most.name}.grad, {number(most.norm)}")
     sentences += stray_lines(frame)
     sentences += _without_gradient(frame)
     if left := [frame.params.layout.names[index] for index, held in enumerate(before) if held and index not in reached]:

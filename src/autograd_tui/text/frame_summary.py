@@ -13,6 +13,7 @@ from autograd_tui.text.optimizer_words import OPTIMIZER_NAMES, rates
 from autograd_tui.text.script_lines import stop_position
 from autograd_tui.text.styled_text import Line, justified, length, printable
 
+MIN_GAP = 2  # columns between the two halves of the screen's first row
 HEADER = (
     f"{'frame':>6}  {'command':<12}  {'iteration':>9}  {'steps':>5}  {'loss':>12}  {'lr':>8}  parameters and gradients"
 )
@@ -95,7 +96,7 @@ def status_line(
     marks += [(unkept, whole), (unkept, whole[:3]), (unkept, [optimizer, whole[2]]), (unkept, [optimizer])]
     for mark, parts in (*marks, (unkept, []), ("!" * bool(unkept), [])):
         left: Line = [*unkept_mark(mark), (f" {about.title}", "strong"), ("".join(parts), "")]
-        if length(left) + length(right) < width:
+        if length(left) + length(right) + MIN_GAP <= width:
             break
     return justified(left, right, width)
 
@@ -127,7 +128,7 @@ def _script_status_line(
     brief: Line = [(f"iteration {frame.iteration} ", "")]
     for numbers, (where, *parts) in (*short, (brief, [place, ""]), (brief, [position or about.title, ""])):
         left: Line = [*unkept_mark(unkept), (f" {where}", "strong"), ("".join(parts), "")]
-        if length(left) + length(numbers) < width:
+        if length(left) + length(numbers) + MIN_GAP <= width:
             break
     return justified(left, numbers, width)
 

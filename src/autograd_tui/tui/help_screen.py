@@ -69,7 +69,11 @@ def first_rows(bindings: Iterable[BindingType], first: Mapping[str, str]) -> lis
 
 
 def _names(binding: Binding) -> list[str]:
-    return [LABELS.get(key, key) for key in binding.key.split(",") if not re.fullmatch(r"shift\+.", key)]
+    return [
+        "+".join(LABELS.get(part, part) for part in key.split("+"))
+        for key in binding.key.split(",")
+        if not re.fullmatch(r"shift\+.", key)
+    ]
 
 
 class HelpScreen(SizedScreen, ModalScreen[None]):

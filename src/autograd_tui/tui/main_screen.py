@@ -48,6 +48,7 @@ INTERRUPT_POLL_SECONDS = 0.05
 NOTHING_RUNS = f"nothing runs; {QUITS_NEXT}"
 RETURNS = Note(f"interrupted; all is put back as it was before; {INTERRUPTS_NEXT}", "warn")
 NO_CHOICE = Note("no panel can be chosen in so small a terminal: make it larger", "warn")
+NO_PLOT = Note("there is no room for the plot here", "warn")
 
 
 @dataclass(eq=False, slots=True)
@@ -263,7 +264,7 @@ class MainScreen(SessionScreen):
         for panel in self.layout_shown.query(LossPanel):
             if panel.content_size.area:
                 return panel
-        self.say(Note("there is no room for the plot here", "warn"))
+        self.say(NO_PLOT)
         return None
 
     def look_at(self, index: int) -> None:
@@ -370,6 +371,11 @@ class MainScreen(SessionScreen):
 
     def _focusable_panels(self) -> list[Panel]:
         return [each for each in self.layout_shown.query(Panel) if each.can_focus and each.content_size.area]
+
+    async def on_resize(self, event: events.Resize) -> None:
+        """Take back what was said of the size before."""
+        if self.state.view.note in (NO_CHOICE, NO_PLOT):
+            self.say(None)
 
     def show_console(self) -> None:
         """Show what the model has printed, alone."""
@@ -500,6 +506,7 @@ class MainScreen(SessionScreen):
         script that has not come to a stop is interrupted as a phase is.
         """
         state = self.state
+        self.prompt.make_room()  # for the sentence that says so
         if self.lent.has_script:
             self._interrupt_script()
         elif state.quits_next or self.trainer.session is None:

@@ -193,7 +193,12 @@ class Prompt(Vertical):
             self._history.add(words)
             self.close()
         else:
-            self._list.offer((), title=" ")  # the sentence that says why stands below the list
+            self.make_room()  # for the sentence that says why
+
+    def make_room(self) -> None:
+        """Put the list away, below which a sentence stands."""
+        if self.is_open:
+            self._list.offer((), title=" ")
 
     def _complete(self) -> None:
         if self._candidates:

@@ -200,6 +200,9 @@ class ScreenState:
         sentence = getattr(update.request, "sentence", None)
         if update.refused:
             return Note(update.refused, "warn")
+        if update.warning and self.view.hidden is not None and f"frame {update.frame.index}: " in update.warning:
+            place = update.warning.partition(": ")[0]
+            return Note(f"{place}, where what is watched holds: space shows the numbers", "warn")
         if update.warning:
             return Note(f"{update.warning} {sentence}" if sentence else update.warning, "warn")
         if not sentence:

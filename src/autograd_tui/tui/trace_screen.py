@@ -291,6 +291,7 @@ class TraceScreen(SizedScreen, CachedRows):
     def action_interrupt(self) -> None:
         """Stop what runs; a second time, interrupt it; then quit."""
         checking, self._gradcheck = self._gradcheck is not None, None
+        self.prompt.make_room()  # for the sentence that says so
         self._main.action_interrupt()
         if checking:
             self.say(Note(f"{ENDING}; {INTERRUPTS_NEXT}", "warn"))

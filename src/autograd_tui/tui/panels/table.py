@@ -14,6 +14,7 @@ from autograd_tui.text.table.table_rows import TableLayout, TableRows
 from autograd_tui.tui.panels.panel import Panel
 from autograd_tui.tui.panels.rows import RowPanel
 
+HINT_GAP = " · "
 MIN_ROWS_WITH_SUMMARY = 14  # from which a table says what is true of all gradients though not all its rows fit
 
 
@@ -45,7 +46,8 @@ class SelectedPanel(Panel):
             self.retitle("Selected")
             return no_selection_lines(width)
         of = "gradient" if frame.grads.backwards[index] else "parameter"
-        self.retitle(f"The largest {of}   ↑ ↓ choose another")
+        titles = [f"The largest {of}{keys}" for keys in ("   ↑ ↓ choose another", "   ↑ ↓", "")]
+        self.retitle(next((title for title in titles if len(title) <= width - 2), titles[-1]))
         return parameter_lines(frame, index, inspection=None, width=width, height=height)
 
 
@@ -58,7 +60,13 @@ class TablePanel(RowPanel):
     def __init__(self, *, title: str = "", hint: str = "") -> None:
         super().__init__(title=title)
         self._drawn: tuple[Frame, History | None, ParameterColumns, TableRows] | None = None  # of one frame
-        self.border_subtitle = hint
+        self._hint = self.border_subtitle = hint
+
+    def on_resize(self) -> None:
+        """Name on the frame as much as it has room for."""
+        parts = self._hint.split(HINT_GAP)
+        hints = [HINT_GAP.join(parts[:count]) for count in range(len(parts), 0, -1)]
+        self.border_subtitle = next((hint for hint in hints if len(hint) <= self.content_size.width - 2), "")
 
     def rows_wanted(self) -> int:
         """Take a row for each one there is, the heading, the total, and what is true of all gradients."""
