@@ -12,6 +12,7 @@ from textual.screen import Screen as TextualScreen
 
 from app_screen import Screen, screen
 from autograd_tui.tui.layouts import Layout, TraceLayout
+from autograd_tui.tui.panels.text_panels import NotePanel
 
 SIZES = [Size(80, 24), Size(120, 40), Size(60, 15), Size(120, 40)]
 MOST_RESIZES = 40  # of one screen, for as many sizes
@@ -53,3 +54,13 @@ async def test_sizes_that_come_at_once_are_taken_once_by_every_screen(keys: str)
         if keys.startswith("i"):
             await shown.press(*["escape"] * (len(keys.split()) - 1))
             assert [type(each).__name__ for each in shown.app.screen.query(TraceLayout)] == ["WideTraceLayout"]
+
+
+async def test_a_note_that_a_narrower_terminal_wraps_leaves_no_empty_row_over_the_panels() -> None:
+    async with screen(size=(55, 20)) as shown:
+        await shown.press("p")
+        note = shown.app.main.query_one(NotePanel)
+        await shown.resize(31, 30)
+        assert note.region.height == 2
+        await shown.press("f")
+        assert note.region.height == 1

@@ -178,9 +178,9 @@ class Arrangement(Layout):
     def _wish(self, panel: Panel, width: int, height: int) -> Wish:
         """Return what a panel asks for in a column of so many columns and rows."""
         room, frame = self._rooms[type(panel)], panel.gutter.height
-        panel.offered_width = width - panel.gutter.width
+        panel.offered_width = columns = width - panel.gutter.width
         counted = room.wanted is None or not (room.share or room.wanted == room.least)
-        full = panel.rows_wanted() if counted or panel.is_text() else room.wanted or 0
+        full = panel.rows_wanted_in(columns) if counted or panel.is_text() else room.wanted or 0
         least = min(full if room.least is None else room.least, full)
         most = max(min(full, int(height * room.limit) - frame), least)
         wanted = most if room.wanted is None else min(max(room.wanted, least), most)

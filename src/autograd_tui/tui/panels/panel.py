@@ -67,7 +67,7 @@ class Panel(CachedRows):
         self._lines: list[Line] = []  # as drawn last
         self._strips: list[Strip] = []  # the same in the theme's colours
         self._seen = False  # has been painted since it was hidden last; what nobody sees is not drawn
-        self._rows_wanted = 0
+        self._rows_wanted = 0  # where the layout has asked, or was asked to ask again
         self.offered_width = 40  # columns of content, where the layout has asked for the height
         self._looks: dict[str, Style] = {}  # by a line's style names, in the theme's colours
         self._face: CachedRows = self  # what the rows are drawn on
@@ -96,8 +96,13 @@ class Panel(CachedRows):
 
     def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
         """Answer the layout."""
+        return self.rows_wanted_in(width)
+
+    def rows_wanted_in(self, width: int) -> int:
+        """Return how many rows there are to show in so many columns, and take the layout to give room for these."""
         self.offered_width = width
-        return self.rows_wanted()
+        self._rows_wanted = self.rows_wanted()
+        return self._rows_wanted
 
     def under(self, event: MouseEvent) -> Offset | None:
         """Return the column and the row of the content under the mouse, None where there is no content."""
@@ -172,9 +177,8 @@ class Panel(CachedRows):
         self._face.forget_rows()  # so that the next painting asks for them
 
     def _make_room(self) -> None:
-        rows = self.rows_wanted()
-        if rows != self._rows_wanted:
-            self._rows_wanted = rows
+        before = self._rows_wanted
+        if self.rows_wanted_in(self.offered_width) != before:
             self.refresh(layout=True)
 
     def on_resize(self) -> None:
