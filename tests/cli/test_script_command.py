@@ -66,5 +66,7 @@ def test_a_script_that_has_ended_gives_its_exit_code(command: Callable[..., int]
 
 def test_a_session_that_never_came_about_says_so(tmp_path: Path) -> None:
     (tmp_path / "train.py").write_text("raise SystemExit(4)")
-    with pytest.raises(script_session.NeverTrained, match=r"train\.py has ended without a backward \(exit code 4\)"):
+    with pytest.raises(
+        script_session.NeverTrained, match=r"train\.py has ended before a backward was seen \(exit code 4\)"
+    ):
         script_session.ScriptSession((str(tmp_path / "train.py"),), on_output=lambda _: None)

@@ -74,7 +74,8 @@ class AgentClient:
     def end_sentence(self) -> str:
         """What is said once the script has ended, behind a free run also which frame is the last one shown."""
         run, newest = self.run, self._timeline.branch.newest
-        if run.latest is None or not (run.last_index > newest or run.has_vanished):
+        is_partly_shown = run.last_index > newest or run.has_vanished or self.seams_off is not None
+        if run.latest is None or not is_partly_shown:
             return f"{self.title} {run.ended}."
         can_go = run.last_index and self.snapshots.all
         goes_on = f", and :@{run.last_index} goes on to its last event" if can_go else ""
@@ -202,9 +203,10 @@ class AgentClient:
     def take_in(self) -> bool:
         """Take in what has come by itself; return whether the script has ended by that."""
         connection, before = self.run.connection, self.run.ended
-        if connection is None or not connection.poll(0):
-            return False
-        self.receive(bool)
+        if connection is None and before and self.run.is_first and self._process.exit_code is not None:
+            self._end()  # it had left the socket, and went on for a while
+        elif connection is not None and connection.poll(0):
+            self.receive(bool)
         return self.run.ended != before
 
     def receive(self, stopped: Callable[[], bool]) -> Any:
@@ -263,11 +265,11 @@ class AgentClient:
         if code is None and not run.is_first:
             code = 0  # of a process that nobody waits for
         if run.latest is None:
-            unshown = "" if self.seams_off is not None else " without a backward"
+            unshown = "" if self.seams_off is not None else " before a backward was seen"
             run.ended = f"has ended{unshown}" + (f" (exit code {code})" if code else "")
         elif code is None and not run.last_index:
-            run.ended = "goes on without seams"
-        elif run.has_vanished:
+            run.ended, run.is_free = "goes on as under plain Python", True  # and nothing of it is seen
+        elif run.has_vanished or self.seams_off is not None:
             run.ended = "has ended" + (f" (exit code {code})" if code else "")
         else:
             run.ended = f"has ended after {self._events()}" + (f" (exit code {code})" if code else "")
@@ -289,7 +291,7 @@ class AgentClient:
             case SeamsOff(reason):
                 self.seams_off = reason
                 if run.latest is not None:  # else there is nothing to show until the script has ended by itself
-                    run.ended = f"goes on without seams: {reason}"
+                    run.ended = f"goes on as under plain Python: {reason}"
             case WantsTerminal() if self._terminal is not None:
                 self._terminal.lend()
             case TerminalBack() if self._terminal is not None:

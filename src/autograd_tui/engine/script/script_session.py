@@ -167,7 +167,7 @@ class ScriptSession(StoredFramesSession):
 
     @property
     def warning(self) -> str | None:  # type: ignore[override]
-        """Why the script goes on without seams, where it does."""
+        """Why the script goes on as under plain Python, where it does."""
         reason = self._client.seams_off
         return f"The script goes on as under plain Python: {reason}." if reason is not None else None
 
@@ -186,7 +186,7 @@ class ScriptSession(StoredFramesSession):
 
     @property
     def notice(self) -> str | None:
-        """A sentence once the script has ended, or goes on without seams."""
+        """A sentence once the script has ended, or goes on as under plain Python."""
         return self._client.end_sentence if self._client.run.ended else None
 
     def refresh(self) -> bool:
