@@ -17,6 +17,7 @@ from autograd_tui.core.watchpoint import FiredWatchpoint
 from autograd_tui.text.batch_table import batch_lines
 from autograd_tui.text.styled_text import plain
 from autograd_tui.tui.app import AutogradApp, _leads_run
+from autograd_tui.tui.lent_terminal import LentTerminal
 from autograd_tui.tui.panels.footer import KeysPanel
 from autograd_tui.tui.panels.loss import LossPanel
 from autograd_tui.tui.panels.text_panels import wrapped_sentences
@@ -133,7 +134,7 @@ async def test_a_stop_looked_back_at_promises_no_way_back() -> None:
         assert shown.note == "frame 1 of 2: escape returns"
 
 
-async def test_a_script_that_has_ended_is_said_to_have_with_its_last_line() -> None:
+async def test_a_script_that_has_ended_is_said_to_have_with_its_last_line(monkeypatch: pytest.MonkeyPatch) -> None:
     session = HeldScript(SCENES["simple"]())
     app = AutogradApp(lambda _: session, parse(""), title="train.py", can=SCRIPTED)
     async with running(app, (120, 40)) as shown:
@@ -149,6 +150,9 @@ async def test_a_script_that_has_ended_is_said_to_have_with_its_last_line() -> N
         session.can = replace(SCRIPTED, ended=True)  # with snapshots that it may be taken back to
         await shown.press("left", "escape")
         assert "it has ended" in shown.text("PhasesPanel")
+        monkeypatch.setattr(LentTerminal, "has_script", True)
+        await shown.press("ctrl+c")
+        assert shown.note == "ctrl+c once more quits"
 
 
 async def test_e_writes_a_repro_of_a_script_where_a_watchpoint_has_fired_and_a_picture_elsewhere(

@@ -556,6 +556,7 @@ class MainScreen(SessionScreen):
             state.interrupted = True
             self.stop()
             held = f"the script waits where it is held; ctrl+c once more {self._what_quitting_does}"
+            held = QUITS_NEXT if state.view.ended else held
             comes = "the script is held at its next stop; ctrl+c once more raises KeyboardInterrupt in it"
             self.say(Note(comes if runs else held, "warn"))
         elif runs and not state.script_interrupted:
