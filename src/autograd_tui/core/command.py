@@ -249,7 +249,7 @@ def _parse_setting(word: str) -> Command:
         return Command(name, int(value))
     if name == "seed":
         if not re.fullmatch(r"\d{1,12}", value):
-            raise UnknownCommand(f'"{word}" needs a whole number from 0 up after "=", such as seed=1.')
+            raise UnknownCommand(f'"{word}" needs a whole number from 0 to 999,999,999,999 after "=", such as seed=1.')
         return Command(name, int(value))
     if name in PHASES or name == "undo":
         raise UnknownCommand(f'"{word}" sets nothing: {name} is a command and takes no value.')
