@@ -81,5 +81,5 @@ def test_a_run_with_a_seed_on_the_way_is_the_same_when_it_is_run_again(whose: st
 
 @pytest.mark.parametrize("value", ["", "x", "-1", "1.5", "1e3", "9" * 13])
 def test_a_seed_is_a_whole_number(value: str) -> None:
-    with pytest.raises(UnknownCommand, match=r"needs a whole number from 0 to 999,999,999,999 after .*, such as seed=1\."):
+    with pytest.raises(UnknownCommand, match=r"needs a whole number from 0 to 999,999,999,999 after .*, such as "):
         open_session().run(f"seed={value}")
