@@ -95,3 +95,25 @@ async def test_the_console_has_the_rows_of_a_column_without_pictures_and_three_b
         assert visible(shown)["ConsolePanel"].content_size.height > 50
         await shown.press("f")
         assert visible(shown)["ConsolePanel"].content_size.height == 3
+
+
+async def test_a_long_text_keeps_its_rows_for_three_iterations_and_not_for_ever() -> None:
+    async with screen("spiral", do="fb") as shown:
+        panel = visible(shown)["ExplanationPanel"]
+        await shown.press("s")
+        long = panel.content_size.height
+        assert len(shown.text("ExplanationPanel").rstrip().splitlines()) == long
+        for _ in range(2):
+            await shown.press("z", "f", "b", "S", "Z")
+            assert panel.content_size.height == long
+        await shown.press(*"ZZZZZZZZZZZZ")
+        assert len(shown.text("ExplanationPanel").rstrip().splitlines()) == panel.content_size.height < long
+
+
+async def test_a_wide_screen_has_what_is_selected_in_the_column_beside_a_picture() -> None:
+    async with screen("transformer", do="fb", size=(200, 60)) as shown:
+        panels = visible(shown)
+        assert panels["SelectedPanel"].region.x == panels["OutputPanel"].region.x > panels["PicturePanel"].region.x
+    async with screen("resnet18", do="f", size=(200, 60), image_size=32) as shown:
+        panels = visible(shown)
+        assert panels["SelectedPanel"].region.x == panels["TablePanel"].region.x

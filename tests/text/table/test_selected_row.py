@@ -208,3 +208,22 @@ def test_where_a_panel_is_narrow_the_norm_of_a_gradient_stands_beside_its_age() 
     rows = said(frame, "gate", width=36).splitlines()
     assert f"gradient fresh  norm {number(grad.norm)}" in rows
     assert max(map(len, rows)) <= 36
+
+
+@pytest.mark.parametrize("size", [16, 3000])
+@pytest.mark.parametrize("width", [30, 42, 63])
+def test_where_rows_are_short_less_is_said_of_each_tensor_and_none_is_left_out(size: int, width: int) -> None:
+    *_, frame = open_nested(LARGE, size=size, optimizer="adam").run_all("fbs")
+    index = frame.params.layout.names.index("gate")
+    whole = len(parameter_lines(frame, index, inspection=None, width=width))
+    heights = [
+        len(parameter_lines(frame, index, inspection=None, width=width, height=height)) for height in range(1, whole + 1)
+    ]
+    assert heights[-1] == whole
+    assert heights[0] < whole
+    least = heights[0]  # with which not even the norms alone have room
+    assert all(rows <= height or rows == least for height, rows in enumerate(heights, start=1))
+    for height in range(1, whole + 1):
+        lines = map(plain, parameter_lines(frame, index, inspection=None, width=width, height=height))
+        labels = {line.split()[0] for line in lines if line and line[0] != " "}
+        assert {"value", "gradient", "step", "exp_avg", "exp_avg_sq"} <= labels

@@ -22,6 +22,8 @@ HISTOGRAM_GAP = 2  # columns between two of them
 MAX_BIN_WIDTH = 4  # columns of each of its bins
 COUNTER = "step"  # torch's name for the number of steps that an optimizer has made
 LABEL_WIDTH = 10  # characters of a label where labels are aligned
+Brevity = tuple[int, int, int]  # how little is said of a value, its gradient and the optimizer's state: 0 all, 2 norms
+BREVITIES: tuple[Brevity, ...] = ((0, 0, 0), (1, 0, 1), (1, 1, 1), (2, 0, 2), (2, 1, 2), (2, 2, 2))
 HINT = "Nothing yet: ↑ and ↓ move the cursor, / finds a name, enter opens a layer or measures a parameter."
 
 
@@ -56,14 +58,18 @@ def parameter_lines(
     """Describe one parameter; with an inspection of this very frame, in exact numbers. `also`: its other names.
 
     Where `height` leaves room for it, histograms of the value, the gradient and the optimizer's state stand side by
-    side below the numbers, else in them.
+    side below the numbers, else in them. Where not all has room, less is said of each: none of them is left out.
     """
     exact = _exact(frame, index, inspection)
     lines = _numbers(frame, index, exact=exact, width=width, also=also, inline=False)
     pictures = _histograms(frame, index, exact=exact, width=width, height=height - len(lines) - 1)
     if pictures:
         return [*lines, [], *pictures]
-    return _numbers(frame, index, exact=exact, width=width, also=also, inline=True)
+    for brevity in BREVITIES:
+        lines = _numbers(frame, index, exact=exact, width=width, also=also, inline=True, brevity=brevity)
+        if not 0 < height < len(lines):
+            break
+    return lines
 
 
 def _exact(frame: Frame, index: int, inspection: Inspection | None) -> Inspection | None:
@@ -73,7 +79,14 @@ def _exact(frame: Frame, index: int, inspection: Inspection | None) -> Inspectio
 
 
 def _numbers(
-    frame: Frame, index: int, *, exact: Inspection | None, width: int, also: Sequence[str], inline: bool
+    frame: Frame,
+    index: int,
+    *,
+    exact: Inspection | None,
+    width: int,
+    also: Sequence[str],
+    inline: bool,
+    brevity: Brevity = (0, 0, 0),
 ) -> list[Line]:
     row, grad = frame.params[index], frame.grads[index]
     value, slope = (exact.value, exact.grad) if exact else (row, grad)
@@ -82,7 +95,7 @@ def _numbers(
     lines = _heading(row, width, note=" · exact" * bool(exact))
     if also:
         lines += wrapped(f"the same tensor as {', '.join(also)}", width, style="dim")
-    lines += _packed_lines("value", _stats_words(value, cells=cells, norm_first=not wide), width)
+    lines += _packed_lines("value", _stats_words(value, cells=cells, norm_first=not wide, brevity=brevity[0]), width)
     if frame.groups:
         lines += _group_lines(frame, index, width)
     words = _no_gradient(frame, index)
@@ -91,13 +104,13 @@ def _numbers(
         words = (
             [*_stats_words(slope, signed=True), word]
             if slope.size == 1
-            else [word, *_stats_words(slope, cells=cells, norm_first=not wide)]
+            else [word, *_stats_words(slope, cells=cells, norm_first=not wide, brevity=brevity[1])]
         )
     lines += _packed_lines("gradient", words, width)
     for each in exact.state if exact else _state_rows(frame, row.name):
         turned = [f"cosine to the gradient {exact.cosine:.4f}"] if exact and _turns(each, exact) else []
         counted = each.name == COUNTER and each.values is not None and each.size == 1 and each.values[0].is_integer()
-        numbers = [f"{each.values[0]:.0f}"] if counted and each.values else _stats_words(_without_values(each))
+        numbers = [f"{each.values[0]:.0f}"] if counted and each.values else _stats_words(_without_values(each), brevity=brevity[2])
         lines += _packed_lines(each.name, turned + numbers, width)
     if row.size > SAMPLE_SIZE and not exact:
         lines += wrapped("~ sampled: enter measures all", width, style="dim")
@@ -182,20 +195,28 @@ def _turns(row: TensorStats, exact: Inspection) -> bool:
 
 
 def _stats_words(
-    row: TensorStats, *, signed: bool = False, cells: int = HISTOGRAM_BINS, norm_first: bool = False
+    row: TensorStats,
+    *,
+    signed: bool = False,
+    cells: int = HISTOGRAM_BINS,
+    norm_first: bool = False,
+    brevity: int = 0,
 ) -> list[str]:
-    """Write all values where they are few, else norm, mean, std, and the histogram between its ends."""
-    if row.values is not None:
+    """Write all values where they are few, else norm, mean, std, and the histogram between its ends.
+
+    brevity: 1 leaves mean and std out, 2 all but the norm and what is made of it.
+    """
+    if row.values is not None and (row.size == 1 or brevity < 2):
         norm = [f"norm {number(row.norm)}"] if row.size > 1 else []
         return [*(number(value, signed=signed) for value in row.values), *norm]
     mark = "~" * (row.sampled and not row.range_sampled)  # else the ends have it
     written = [f"{count(row.nonfinite)} are NaN or infinite"] if row.nonfinite else []
-    if row.histogram is not None and not row.nonfinite and cells:
+    if row.histogram is not None and not row.nonfinite and cells and brevity < 2:
         low, high = _ends(row)
         written.append(f"{low} {mark}▕{sparkline(_rebinned(row.histogram, cells))}▏ {high}")
     rms = None if row.norm is None or row.size < 2 else row.norm / math.sqrt(row.size)
     known = [("norm", row.norm, False), ("rms", rms, False)]
-    known += [("mean", row.mean, row.sampled), ("std", row.std, row.sampled)]
+    known += [("mean", row.mean, row.sampled), ("std", row.std, row.sampled)] if not brevity else []
     numbers = [f"{word} {measured(value, sampled=sampled)}" for word, value, sampled in known if value is not None]
     first = 2 * (norm_first and rms is not None and not row.nonfinite)  # the norm, and the rms that is made of it
     written = [*numbers[:first], *written, *numbers[first:]]

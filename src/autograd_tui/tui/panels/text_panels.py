@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from math import prod
@@ -72,27 +73,33 @@ def note_lines(note: Note, width: int) -> list[Line]:
 
 
 class ExplanationPanel(Panel):
-    """A few sentences about the command that led to this frame, in as many rows as the longest of them has taken."""
+    """A few sentences about the command that led to this frame, in as many rows as the longest of late has taken."""
 
     DRAWN_FROM = (*Panel.DRAWN_FROM, "newest_history", "surface")
     DEFAULT_CSS = "ExplanationPanel { height: auto; max-height: 50%; }"
     MIN_ROWS = 4
-    WORKED_ROWS = 8  # kept free from the start for a model whose gradients are worked out: of two values at most
+    WORKED_ROWS = 8  # kept free in the first frames of a model whose gradients are worked out: of two values at most
+    RECENT = 12  # frames whose longest text counts: panels below must not jump at each key, nor keep a run's rows
 
     def __init__(self, *, title: str = "") -> None:
         super().__init__(title=title)
-        self._most = self.MIN_ROWS, 0  # rows that a text has taken at a width: panels below must not jump at each key
+        self._recent: deque[tuple[Frame, int]] = deque(maxlen=self.RECENT)  # each with the rows of its text
+        self._width = 0  # at which they were counted
 
     def rows_wanted(self) -> int:
-        """Take the rows of the longest text so far."""
-        rows, width = self._most
-        if width != self.offered_width:
-            rows = self.MIN_ROWS
-        if self.frame is not None:
-            least = self.WORKED_ROWS if _is_worked_out(self.frame) else self.MIN_ROWS
-            rows = max(rows, least, len(self.lines(self.offered_width, 0)))
-        self._most = rows, self.offered_width
-        return rows
+        """Take the rows of the longest of the latest texts."""
+        if self._width != self.offered_width:
+            self._recent.clear()
+            self._width = self.offered_width
+        if self.frame is None:
+            return self.MIN_ROWS
+        rows = len(self.lines(self.offered_width, 0))
+        if self._recent and self._recent[-1][0] is self.frame:
+            rows = max(rows, self._recent.pop()[1])  # a veil has covered it
+        self._recent.append((self.frame, rows))
+        is_new = len(self._recent) < self.RECENT
+        least = self.WORKED_ROWS if is_new and _is_worked_out(self.frame) else self.MIN_ROWS
+        return max(least, *(rows for _, rows in self._recent))
 
     def draw(self, frame: Frame, width: int, height: int) -> list[Line]:
         """Draw sentences wrapped, arithmetic set off, an error in its own colour."""
