@@ -217,7 +217,8 @@ def test_where_rows_are_short_less_is_said_of_each_tensor_and_none_is_left_out(s
     index = frame.params.layout.names.index("gate")
     whole = len(parameter_lines(frame, index, inspection=None, width=width))
     heights = [
-        len(parameter_lines(frame, index, inspection=None, width=width, height=height)) for height in range(1, whole + 1)
+        len(parameter_lines(frame, index, inspection=None, width=width, height=height))
+        for height in range(1, whole + 1)
     ]
     assert heights[-1] == whole
     assert heights[0] < whole

@@ -110,7 +110,11 @@ def _numbers(
     for each in exact.state if exact else _state_rows(frame, row.name):
         turned = [f"cosine to the gradient {exact.cosine:.4f}"] if exact and _turns(each, exact) else []
         counted = each.name == COUNTER and each.values is not None and each.size == 1 and each.values[0].is_integer()
-        numbers = [f"{each.values[0]:.0f}"] if counted and each.values else _stats_words(_without_values(each), brevity=brevity[2])
+        numbers = (
+            [f"{each.values[0]:.0f}"]
+            if counted and each.values
+            else _stats_words(_without_values(each), brevity=brevity[2])
+        )
         lines += _packed_lines(each.name, turned + numbers, width)
     if row.size > SAMPLE_SIZE and not exact:
         lines += wrapped("~ sampled: enter measures all", width, style="dim")
