@@ -15,6 +15,7 @@ from autograd_tui.engine.training.scenario import Scenario
 from autograd_tui.tui.app import AutogradApp
 from autograd_tui.tui.panels.footer import KeyTablePanel
 from autograd_tui.tui.panels.panel import Panel
+from autograd_tui.tui.panels.trace_panels import ChainRulePanel
 from autograd_tui.tui.trace_screen import TraceScreen
 from session_internals import as_scenario
 from suite_options import some
@@ -445,3 +446,15 @@ async def test_a_gradient_check_says_how_far_it_is_and_each_key_that_leaves_give
         assert shown.app.screen is main
         assert shown.session.commands() == "fb"  # it went on from the frame looked at
         assert Gated.forwards.count == 1
+
+
+async def test_in_a_lecture_hall_no_row_stays_empty_while_the_tree_is_cut() -> None:
+    async with screen("resnet18", image_size=32, batch_size=2, size=(80, 24)) as shown:
+        await shown.press("i", *["right"] * 20)
+        for _ in range(10):
+            await shown.press("right")
+            inside = shown.app.screen
+            assert isinstance(inside, TraceScreen)
+            rule = inside.query_one(ChainRulePanel)
+            assert "more" in text(shown, "GraphPanel").splitlines()[-1]
+            assert rule.content_size.height == rule.most_rows(inside.view, rule.content_size.width) < 9

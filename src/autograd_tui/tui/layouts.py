@@ -46,7 +46,7 @@ ROOMS: dict[type, Room] = {
     PhasesPanel: Room(least=2, wanted=2),
     TablePanel: Room(least=3, limit=0.6),
     CodePanel: Room(least=1),
-    ParametersPanel: Room(least=3, limit=0.6),
+    ParametersPanel: Room(least=3, limit=0.65),
     ExplanationPanel: Room(least=3, wanted=5),
     PanelColumn: Room(least=4, wanted=8),
     LossPanel: Room(least=2, wanted=6, share=2),
@@ -320,6 +320,9 @@ def _classes_of_model(frame: Frame) -> dict[str, bool]:
     return classes
 
 
+LINE_ROWS = 3  # of the header, and of the line of source
+
+
 class TraceLayout(PanelLayout):
     """The panels of the trace screen."""
 
@@ -352,6 +355,17 @@ class NarrowTraceLayout(TraceLayout):
         yield from self.header_and_line()
         yield GraphPanel()
         yield ChainRulePanel(title="Chain rule")
+
+    def watch_view(self) -> None:
+        """Show another operation: the graph may take the rows that no chain rule has needed of late."""
+        for chain_rule in self.query(ChainRulePanel):
+            room = self.size.height - LINE_ROWS - 1  # the border above the chain rule
+            left = room - chain_rule.most_rows(self.view, self.size.width - chain_rule.gutter.width)
+            self.query_one(GraphPanel).styles.max_height = max(left, room // 2)
+
+    def on_resize(self) -> None:
+        """Share the rows out anew."""
+        self.watch_view()
 
 
 class SmallTraceLayout(TraceLayout):

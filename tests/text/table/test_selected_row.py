@@ -216,15 +216,14 @@ def test_where_rows_are_short_less_is_said_of_each_tensor_and_none_is_left_out(s
     *_, frame = open_nested(LARGE, size=size, optimizer="adam").run_all("fbs")
     index = frame.params.layout.names.index("gate")
     whole = len(parameter_lines(frame, index, inspection=None, width=width))
-    heights = [
-        len(parameter_lines(frame, index, inspection=None, width=width, height=height))
-        for height in range(1, whole + 1)
+    drawn = [
+        parameter_lines(frame, index, inspection=None, width=width, height=height) for height in range(1, whole + 1)
     ]
+    heights = list(map(len, drawn))
     assert heights[-1] == whole
     assert heights[0] < whole
     least = heights[0]  # with which not even the norms alone have room
     assert all(rows <= height or rows == least for height, rows in enumerate(heights, start=1))
-    for height in range(1, whole + 1):
-        lines = map(plain, parameter_lines(frame, index, inspection=None, width=width, height=height))
-        labels = {line.split()[0] for line in lines if line and line[0] != " "}
+    for lines in drawn:
+        labels = {text.split()[0] for line in lines if (text := plain(line)).strip() and text[0] != " "}
         assert {"value", "gradient", "step", "exp_avg", "exp_avg_sq"} <= labels

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from itertools import groupby
 from pathlib import PurePath
 from typing import ClassVar
@@ -102,6 +103,25 @@ class ChainRulePanel(TracePanel):
     """Numbers where they are few, else shapes and norms; in their place a gradient check, once there is one."""
 
     DRAWN_FROM = ("trace_position", "gradcheck")
+    RECENT = 12  # operations whose longest text counts: what stands above must not jump at each key
+
+    def __init__(self, *, title: str = "") -> None:
+        super().__init__(title=title)
+        self._rows: deque[int] = deque(maxlen=self.RECENT)  # of the latest texts
+        self._counted: tuple[Trace, int, int] | None = None  # of the last one: which operation's, at which width
+
+    def most_rows(self, view: View, width: int) -> int:
+        """Return the rows of the longest of the latest texts, that of a view among them."""
+        position = view.trace_position
+        if position is not None:
+            trace, _, counted_width = self._counted or (position.trace, 0, width)
+            if trace is not position.trace or counted_width != width:
+                self._rows.clear()
+            elif self._counted and self._counted[1] == position.index:
+                self._rows.pop()  # a gradient check may stand in its place
+            self._counted = position.trace, position.index, width
+            self._rows.append(len(_whole_text(view, position, width)))
+        return max(self._rows, default=0)
 
     def draw_trace(self, position: TracePosition, width: int, height: int) -> list[Line]:
         """Draw what there is room for; a last row says that there is more."""
@@ -109,11 +129,16 @@ class ChainRulePanel(TracePanel):
             self.retitle(
                 "Gradient check   by finite differences" if self.view.gradcheck else TITLES[position.trace.phase]
             )
-        if self.view.gradcheck is not None:
-            return cut(gradcheck_lines(self.view.gradcheck, width), height)
-        lines = chain_rule_lines(position.trace, position.op, width)
-        error = position.trace.error if position.at_end else None
-        return cut([*lines, *(wrapped(one_line(raised_line(error)), width, style="error") if error else [])], height)
+        return cut(_whole_text(self.view, position, width), height)
+
+
+def _whole_text(view: View, position: TracePosition, width: int) -> list[Line]:
+    """Return all that is to be said of an operation."""
+    if view.gradcheck is not None:
+        return gradcheck_lines(view.gradcheck, width)
+    lines = chain_rule_lines(position.trace, position.op, width)
+    error = position.trace.error if position.at_end else None
+    return [*lines, *(wrapped(one_line(raised_line(error)), width, style="error") if error else [])]
 
 
 def cut(lines: list[Line], height: int) -> list[Line]:
