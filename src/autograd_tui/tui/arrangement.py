@@ -152,8 +152,9 @@ class Arrangement(Layout):
         """Place panels one below the other; return the row below the last."""
         order = sorted(panels, key=self._rank)
         wishes = [self._wish(panel, region.width, region.height) for panel in order]
-        if not any(wish.share for wish in wishes):  # no other picture would take the rows that are left
-            shares = [self._rooms[type(panel)].share for panel in order]
+        if not any(wish.share for wish in wishes):  # no picture would take the rows that are left
+            rooms = [self._rooms[type(panel)] for panel in order]
+            shares = [room.share if room.wanted == room.least else 0 for room in rooms]  # that of the console
             wishes = [wish._replace(share=share) for wish, share in zip(wishes, shares, strict=True)]
         rows = dict(zip(order, share_rows(wishes, region.height), strict=True))
         return self._place(panels, rows, region, placements)

@@ -187,7 +187,7 @@ class FoldedLayout(Layout):
     WIDE_COLUMNS = (
         PanelColumn(5, (CodePanel, ExplanationPanel, DataPanel, LossPanel, ConsolePanel)),
         PanelColumn(7, (TablePanel, SurfacePanel, PicturePanel, SelectedPanel, ScatterPanel)),
-        PanelColumn(5, (SelectedPanel, OutputPanel, BuffersPanel)),
+        PanelColumn(5, (PicturePanel, OutputPanel, BuffersPanel)),
     )
 
     def panels(self) -> ComposeResult:
