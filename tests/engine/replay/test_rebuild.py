@@ -62,8 +62,9 @@ def test_what_is_around_it_is_as_at_first() -> None:
     assert drawn[0] == drawn[1]
 
 
+@pytest.mark.parametrize("is_frozen", [False, True])
 @pytest.mark.parametrize("refers_to_itself", [False, True])
-def test_the_old_model_is_gone_before_the_new_one_is_built(refers_to_itself: bool) -> None:
+def test_the_old_model_is_gone_before_the_new_one_is_built(refers_to_itself: bool, is_frozen: bool) -> None:
     alive: list[bool] = []
     last: list[weakref.ref[nn.Module]] = []
 
@@ -78,12 +79,16 @@ def test_the_old_model_is_gone_before_the_new_one_is_built(refers_to_itself: boo
     session = without_checkpoints(as_scenario(build), optimizer="adam")
     for _ in session.run_all("fbsz*2 fb"):
         pass
+    if is_frozen:
+        gc.freeze()
+    frozen = gc.get_freeze_count()
     gc.disable()
     try:
         session.rewind(3)
     finally:
         gc.enable()
     assert alive == [False]
+    assert gc.get_freeze_count() > frozen / 2  # and what stays is not looked through from now on
 
 
 def test_a_scenario_that_cannot_be_built_again_is_said_loudly() -> None:

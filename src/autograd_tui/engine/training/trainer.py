@@ -146,8 +146,11 @@ class Trainer:
         old = weakref.ref(self.state.model)
         del self.state, self._loop, self.tracer, self._reader
         if old() is not None:
-            gc.unfreeze()  # a program around us may have frozen it
             gc.collect()  # a model of the user's may refer to itself
+        if old() is not None and gc.get_freeze_count():
+            gc.unfreeze()  # a program around us has frozen it, and much else that stays
+            gc.collect()
+            gc.freeze()
         try:
             self._begin()
         except Refused as error:
