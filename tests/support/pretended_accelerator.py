@@ -28,6 +28,7 @@ CPU = torch.device("cpu")
 _aten = torch.ops.aten
 _cpu_kernels = torch._C.DispatchKeySet(torch._C.DispatchKey.CPU)
 _memory: dict[int, Tensor] = {}  # the host tensors whose memory is the device's, by address
+_bytes_held = 0  # by them
 _rng_state = torch.get_rng_state()
 capacity = 1 << 50  # bytes; a tensor that would not fit into what is left of them is not made
 readbacks: Counter[str] = Counter()  # what was read back, by file and line
@@ -90,7 +91,7 @@ def limit_memory(room: int) -> None:
 
 def memory_held(device: Any = NAME) -> int:
     """Return the bytes that all its tensors hold."""
-    return sum(each.untyped_storage().nbytes() for each in _memory.values())
+    return _bytes_held
 
 
 _libraries: list[torch.library.Library] = []  # which take their kernels with them when they are dropped
@@ -116,18 +117,25 @@ def counted_launches() -> Iterator[Counter[str]]:
 
 def _device_tensor(host: Tensor) -> Tensor:
     """Return a tensor of the device in the memory of a host tensor, which nobody else uses."""
+    global _bytes_held
     storage = host.untyped_storage()
-    if memory_held() + storage.nbytes() > capacity:
+    if _bytes_held + storage.nbytes() > capacity:
         raise torch.OutOfMemoryError(f"{NAME} out of memory. Tried to allocate {storage.nbytes()} bytes.")
     address = storage.data_ptr()
     there = torch._C._construct_storage_from_data_pointer(address, torch.device(NAME, 0), storage.nbytes())
     if address:
         _memory[address] = host
-        weakref.finalize(there, _memory.pop, address, None)
+        _bytes_held += storage.nbytes()
+        weakref.finalize(there, _free, address)
     tensor: Tensor = torch._C._acc.create_empty_tensor((0,), host.dtype)
     set_ = _aten.set_.source_Storage_storage_offset
     set_.redispatch(_cpu_kernels, tensor, there, host.storage_offset(), host.shape, host.stride())
     return tensor
+
+
+def _free(address: int) -> None:
+    global _bytes_held
+    _bytes_held -= _memory.pop(address).untyped_storage().nbytes()
 
 
 def _host_view(value: Any) -> Any:

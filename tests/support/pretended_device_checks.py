@@ -380,6 +380,7 @@ def main() -> None:
     """Print each check's result, by its name and the scenario's."""
     register()
     warnings.simplefilter("ignore")
+    gc.freeze()  # each collection would look through all that has been imported
     results = {
         f"{check.__name__} {name}": check(name)
         for check in (equal_to_the_plain_loop, rewound, readbacks, memory_and_device, checkpoints, out_of_memory)
