@@ -6,11 +6,14 @@ import gc
 import os
 import signal
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import wraps
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import settings
+from torch import Tensor, nn
 
 import suite_options
 from forked_scripts import fork_scripts
@@ -32,6 +35,35 @@ os.environ["TORCH_HOME"] = os.path.join(_state.name, "torch")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 fork_scripts()
+
+
+def _initialized_once(initialize: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Let large weights that PyTorch would make of the same random state be copied from those made first."""
+    made: dict[Any, tuple[Tensor, Tensor]] = {}  # and the random state behind each
+
+    @wraps(initialize)
+    def initialize_or_copy(tensor: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        is_plain = type(tensor) is nn.Parameter and tensor.device.type == "cpu" and "generator" not in kwargs
+        if not is_plain or tensor.numel() < 30_000:
+            return initialize(tensor, *args, **kwargs)
+        key = torch.get_rng_state().numpy().tobytes(), tensor.shape, tensor.dtype, args, tuple(kwargs.items())
+        if key not in made:
+            if len(made) == MAX_KEPT_WEIGHTS:
+                made.clear()
+            initialize(tensor, *args, **kwargs)
+            made[key] = tensor.detach().clone(), torch.get_rng_state()
+            return tensor
+        values, rng_state = made[key]
+        torch.set_rng_state(rng_state)
+        with torch.no_grad():
+            return tensor.copy_(values)
+
+    return initialize_or_copy
+
+
+MAX_KEPT_WEIGHTS = 60  # those of three resnet18
+nn.init.kaiming_normal_ = _initialized_once(nn.init.kaiming_normal_)
+nn.init.kaiming_uniform_ = _initialized_once(nn.init.kaiming_uniform_)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
