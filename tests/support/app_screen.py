@@ -1,22 +1,28 @@
 """Run the app without a terminal, and read what its panels show.
 
 Apps of one process share what each would make anew and alike: the rules of its CSS, and the loss over the parameters
-of the line. The first of them makes it as it does for users.
+of the line. The first of them makes it as it does for users. Each draws what has changed, and puts no lines of the
+terminal together of it.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from time import monotonic, thread_time
 from typing import Any
 from unittest.mock import patch
 
+from textual._compositor import Compositor
 from textual.css.model import RuleSet
 from textual.css.stylesheet import Stylesheet
+from textual.geometry import Region
 from textual.pilot import Pilot
+from textual.screen import Screen as TextualScreen
+from textual.strip import Strip
 
 from autograd_tui.core.command import parse
 from autograd_tui.core.loss_surface import LossSurface
@@ -132,12 +138,34 @@ async def running(app: AutogradApp, size: tuple[int, int]) -> AsyncIterator[Scre
         patch("textual.pilot.wait_for_idle", wait_until_quiet),
         patch.object(Pilot, "_wait_for_screen", _wait_for_screen),
         patch.object(Stylesheet, "_parse_rules", _parse_once),
+        patch.object(TextualScreen, "_compositor_refresh", _draw),
         patch.object(surface_sampler, "_sample", _sample_once),
     ):
         async with app.run_test(size=size) as pilot:
             opened = Screen(app, pilot)
             await opened.settle()
             yield opened
+
+
+_compositor_refresh = TextualScreen._compositor_refresh
+
+
+def _draw(screen: TextualScreen[Any]) -> None:
+    """Draw what has changed; the lines that Textual puts together of it would go to a terminal."""
+    compositor: Any = screen._compositor
+    compositor._render_chops = partial(_draw_parts, compositor)
+    try:
+        _compositor_refresh(screen)
+    finally:
+        del compositor._render_chops
+
+
+def _draw_parts(
+    compositor: Compositor, crop: Region, is_rendered_line: Callable[[int], bool]
+) -> Sequence[Mapping[int, Strip]]:
+    for _ in compositor._get_renders(crop):
+        pass
+    return []
 
 
 _parse_rules, _rules = Stylesheet._parse_rules, dict[Any, list[RuleSet]]()
