@@ -22,6 +22,7 @@ from command_oracle import OPTIMIZERS, PlainRun, two_groups
 from models_hard_to_repeat import gated, mixed, tripwire, wilful, words
 from plain_loop import Build, Tensors, differing, line, small_net
 from session_internals import FEW, PLENTY, as_scenario, commands_between, open_with_many_checkpoints, tensors
+from suite_options import LONG
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,7 @@ class Machine(RuleBasedStateMachine):
         for _ in range(times):
             self.run(str(self.session.next_command()))
 
-    @rule(times=st.integers(2, 9), below=st.sampled_from([None, 0.5, 3.0]))
+    @rule(times=st.integers(2, 9 if LONG else 4), below=st.sampled_from([None, 0.5, 3.0]))
     def run_freely(self, times: int, below: float | None) -> None:
         start = self.session.frame.index
         goal = replace(self.session.end_of(times), below=below)

@@ -5,8 +5,6 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from autograd_tui.core.command import Phase, parse
@@ -18,7 +16,6 @@ from autograd_tui.engine.session import Session
 from autograd_tui.engine.training.scenario import Options, Parts, scenario
 from plain_loop import Batch, differing, small_net_fresh
 from session_internals import as_scenario, open_with_many_checkpoints, state_of, tensors
-from suite_options import examples
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -47,11 +44,11 @@ def stepped(scenario: Any, words: str, **options: Any) -> Session:
 @pytest.mark.parametrize("decay", [None, "plateau:0.5:3"])
 def test_a_free_run_ends_in_the_very_state_of_a_stepped_one(optimizer: str, decay: str | None) -> None:
     session = open_session(optimizer=optimizer, decay=decay)
-    run(session, Goal(iteration=300))
-    other = stepped("linear", "fbsz*300", optimizer=optimizer, decay=decay)
+    run(session, Goal(iteration=150))
+    other = stepped("linear", "fbsz*150", optimizer=optimizer, decay=decay)
     assert session.frame.same(other.frame)
     assert differing(tensors(session), tensors(other)) == []
-    assert session.commands() == "fbsz*300"
+    assert session.commands() == "fbsz*150"
     assert session.history.loss.points() == other.history.loss.points()
     assert session.history.learning_rate.points() == other.history.learning_rate.points()
 
@@ -85,20 +82,19 @@ def test_a_loss_of_any_kind_is_the_number_that_it_is_in_a_stepped_run(returned: 
 
 
 def test_each_frame_that_a_free_run_gives_is_that_of_a_stepped_one() -> None:
-    session, other = open_session(lr=0.01, momentum=0.9), stepped("linear", "fbsz*400", lr=0.01, momentum=0.9)
-    shown = run(session, Goal(iteration=400))
+    session, other = open_session(lr=0.01, momentum=0.9), stepped("linear", "fbsz*200", lr=0.01, momentum=0.9)
+    shown = run(session, Goal(iteration=200))
     assert len(shown) > 3
     assert all(frame.same(other.look(frame.index)) for frame in shown)
 
 
-@given(st.integers(0, 4 * 60))
-@examples(30)
-def test_any_frame_between_can_be_looked_at(index: int) -> None:
+def test_any_frame_between_can_be_looked_at() -> None:
     session, other = open_session(lr=0.01), stepped("linear", "fbsz*60", lr=0.01)
     run(session, Goal(iteration=60), every=0.005)
     here = session.frame
-    assert session.look(index).same(other.look(index))
-    assert session.frame.same(here)
+    for index in range(0, 4 * 60, 7):  # of each phase
+        assert session.look(index).same(other.look(index))
+        assert session.frame.same(here)
 
 
 @pytest.mark.parametrize("words", ["", "f", "fb", "fbs", "F F", "fb fb s", "S", "fbsz w=3"])
