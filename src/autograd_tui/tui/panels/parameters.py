@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from autograd_tui.core.command import Phase
 from autograd_tui.core.frame import Frame
 from autograd_tui.core.loss_surface import LossSurface
 from autograd_tui.core.tensor_stats import GradStats, TensorStats
+from autograd_tui.text.hidden_results import HiddenResults, cover_hidden
 from autograd_tui.text.nonfinite import number_style, shows_nonfinite
 from autograd_tui.text.numbers import bar, number
 from autograd_tui.text.styled_text import Line, Span
@@ -32,12 +33,13 @@ class ParameterColumn:
     cells: Sequence[Span]
     words: bool = False
     gap: int = GAP  # blanks before it
+    least: int = 0  # characters that it takes at least
 
     @property
     def width(self) -> int:
         """The characters of the longest cell, or of the heading; 0 where every cell is empty."""
         longest = max((len(text) for text, _ in self.cells), default=0)
-        return max(longest, len(self.heading[0])) if longest else 0
+        return max(longest, len(self.heading[0]), self.least) if longest else 0
 
     def cell(self, index: int) -> Span:
         """Return a cell as wide as the column; -1 is the heading."""
@@ -50,6 +52,11 @@ class ParametersPanel(RowPanel):
 
     DRAWN_FROM = (*RowPanel.DRAWN_FROM, "surface")
 
+    def __init__(self, *, title: str = "") -> None:
+        super().__init__(title=title)
+        self._columns: dict[str, ParameterColumn] = {}  # as drawn last
+        self._covered: dict[str, ParameterColumn] | None = None  # those that others are drawn to lie over
+
     def rows_wanted(self) -> int:
         """Take a row for each parameter, and one for the headings."""
         return self.count() + 1
@@ -61,11 +68,22 @@ class ParametersPanel(RowPanel):
         visible, more = self.fitting(listed, height - heading)
         self._shown = [*[None] * heading, *visible]
         indent = 2 * (self.view.table.cursor is not None)
-        columns = _columns(frame, width - indent, heading=heading, surface=self.view.surface)
+        surface, covered = self.view.surface, self._covered
+        self._columns = _columns(frame, width - indent, heading=heading, surface=surface, covered=covered)
+        columns = list(self._columns.values())
         lines = [self.marked(row, _line(columns, row.parameter or 0)) for row in visible]
         if heading:
             lines.insert(0, [(" " * indent, ""), *_line(columns, -1)])
         return lines + more
+
+    def cover(self, hidden: HiddenResults, width: int, height: int) -> list[Line]:
+        """Cover what is hidden; what is known stands in the same columns, though its numbers have other widths."""
+        assert self.frame is not None
+        lines = self.draw(self.frame, width, height)
+        self._covered = self._columns
+        known = self.draw(hidden.known, width, height)
+        self._covered = None
+        return cover_hidden(lines, known)
 
 
 def _line(columns: Sequence[ParameterColumn], index: int) -> Line:
@@ -73,8 +91,18 @@ def _line(columns: Sequence[ParameterColumn], index: int) -> Line:
     return [(f"{'':{gap}}{text}", style) for gap, text, style in cells]
 
 
-def _columns(frame: Frame, width: int, *, heading: bool, surface: LossSurface | None) -> list[ParameterColumn]:
-    """Return the columns that fit, from left to right; those that matter least go first."""
+def _columns(
+    frame: Frame,
+    width: int,
+    *,
+    heading: bool,
+    surface: LossSurface | None,
+    covered: Mapping[str, ParameterColumn] | None = None,
+) -> dict[str, ParameterColumn]:
+    """Return the columns that fit, from left to right; those that matter least go first.
+
+    covered: the columns of another frame, over which these are to lie.
+    """
     pairs = list(zip(frame.before or frame.params, frame.params, strict=True))
     statuses = gradient_statuses(frame)
     alike = statuses[0] if heading and all(frame.grads.backwards) and len(set(statuses)) == 1 else ""
@@ -104,11 +132,12 @@ def _columns(frame: Frame, width: int, *, heading: bool, surface: LossSurface | 
     }
     kept: dict[str, ParameterColumn] = {}
     for key, column in optional.items():
-        if 0 < column.width <= left - GAP:
+        if 0 < column.width <= left - GAP if covered is None else column.width and key in covered:
             kept[key] = column
             left -= column.width + GAP
     if "bar" in kept:
-        kept["bar"] = _bars(frame, min(bar_width + max(left, 0), 2 * MAX_BAR + 1), alike)
+        bar_width = min(bar_width + max(left, 0), 2 * MAX_BAR + 1)
+        kept["bar"] = _bars(frame, bar_width if covered is None else covered["bar"].width, alike)
     if "shape" in kept and "label" in kept:
         kept["label"] = replace(kept["label"], gap=1)
     if "before" in kept:
@@ -116,7 +145,10 @@ def _columns(frame: Frame, width: int, *, heading: bool, surface: LossSurface | 
     names = [(name, "strong") for name in shorten_names([new.name for _, new in pairs], name_width)]
     kept |= {"name": ParameterColumn(("", ""), names, words=True), "now": now, "gradient": grad, "age": age}
     order = ("name", "shape", "label", "before", "now", "moved", "gradient", "bar", "age", "lowest")
-    return [kept[key] for key in order if key in kept and (kept[key].width or key == "name")]
+    columns = {key: kept[key] for key in order if key in kept and (kept[key].width or key == "name")}
+    if covered is None:
+        return columns
+    return {key: replace(each, least=covered[key].width if key in covered else 0) for key, each in columns.items()}
 
 
 def _is_new(frame: Frame) -> bool:
