@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -46,6 +48,18 @@ def test_what_matters_most_is_shown_first(asked: list[Wish], height: int) -> Non
     for wish, count in zip(asked, rows, strict=True):
         assert bool(count) is (wish.least <= left)
         left -= wish.least if count else 0
+
+
+BATCH_NORM = """
+import torch
+from torch import nn
+from autograd_tui import Parts, scenario
+
+@scenario("small")
+def build(options):
+    batch = torch.ones(4, 2), torch.ones(4, 2)
+    return Parts(model=nn.BatchNorm1d(2), batch=lambda i: batch, loss=nn.functional.mse_loss)
+"""
 
 
 def visible(shown: Screen) -> dict[str, Panel]:
@@ -115,3 +129,10 @@ async def test_a_wide_screen_has_a_picture_in_the_column_beside_what_is_selected
         panels = visible(shown)
         assert panels["SelectedPanel"].region.x == panels["TablePanel"].region.x
         assert panels["PicturePanel"].region.x == panels["OutputPanel"].region.x > panels["TablePanel"].region.x
+
+
+async def test_a_wide_screen_has_no_column_for_a_few_buffers_alone(tmp_path: Path) -> None:
+    (tmp_path / "small.py").write_text(BATCH_NORM)
+    async with screen(str(tmp_path / "small.py"), do="f", size=(200, 60)) as shown:
+        panels = visible(shown)
+        assert panels["BuffersPanel"].region.x == panels["ParametersPanel"].region.x

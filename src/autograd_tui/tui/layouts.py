@@ -155,8 +155,8 @@ class WideLayout(Layout):
     )
     WIDE_COLUMNS = (
         PanelColumn(5, (CodePanel, ExplanationPanel, DataPanel, ScatterPanel, LossPanel)),
-        PanelColumn(6, (ParametersPanel, SurfacePanel, PicturePanel, SelectedPanel)),
-        PanelColumn(5, (LossPanel, OutputPanel, BuffersPanel, ConsolePanel)),
+        PanelColumn(6, (ParametersPanel, SurfacePanel, PicturePanel, SelectedPanel, BuffersPanel)),
+        PanelColumn(5, (LossPanel, OutputPanel, ConsolePanel)),
     )
 
     def panels(self) -> ComposeResult:

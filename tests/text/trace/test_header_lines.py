@@ -56,3 +56,10 @@ def test_no_row_is_longer_than_there_is_room(trace: Trace, width: int) -> None:
         for index in range(len(trace.ops))
         for row in header_texts(TracePosition(trace, index), width)
     )
+
+
+@pytest.mark.parametrize("width", [40, 46, 60, 80, 120])
+@pytest.mark.parametrize("trace", [line_backward(), line_step()], ids=["backward", "step"])
+def test_all_four_phases_stand_in_the_header(trace: Trace, width: int) -> None:
+    first = header_texts(TracePosition(trace), width)[0].lower()
+    assert all(name in first[:width] for name in ("forward", "backward", "step", "zero_grad"))

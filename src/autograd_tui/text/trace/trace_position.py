@@ -114,7 +114,7 @@ def _enclosing_modules(module: str) -> list[str]:
     return [".".join(parts[:depth]) for depth in range(1, len(parts))]
 
 
-SHORT_ARROW, LONG_ARROW = "─▶ ", "──────▶ "
+SHORTEST_ARROW, SHORT_ARROW, LONG_ARROW = "▶", "─▶ ", "──────▶ "
 MIN_LONG_ARROW_WIDTH = 100  # columns
 
 
@@ -122,7 +122,9 @@ def header_lines(position: TracePosition, width: int, *, unkept: str = "") -> li
     """Return two rows: the phases with the traced one highlighted, then the operation; `unkept` is a mark in front."""
     trace = position.trace
     right: Line = [(f"iteration {trace.iteration}   ", ""), (f"inside frame {trace.index} ", "accent")]
-    left = [*unkept_mark(unkept), *_phase_line(trace, LONG_ARROW if width >= MIN_LONG_ARROW_WIDTH else SHORT_ARROW)]
+    long = LONG_ARROW if width >= MIN_LONG_ARROW_WIDTH else SHORT_ARROW
+    lines = [[*unkept_mark(unkept), *_phase_line(trace, arrow)] for arrow in (long, SHORTEST_ARROW)]
+    left = next((line for line in lines if length(line) <= width), lines[-1])
     return [justified(left, right, width), _operation_line(position, width)]
 
 
