@@ -6,11 +6,14 @@ import sys
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
+import torch
 
 import autograd_tui
+from autograd_tui.core import frame
 from autograd_tui.core.run_config import BUILT_IN
 from autograd_tui.engine.training.user_code import torch_error
 from hostile_scenarios import PLACES, SCENARIO, line_of, write
@@ -96,6 +99,16 @@ def test_no_file_of_ours_is_ever_named() -> None:
     for path in set(PACKAGE.rglob("*.py")) - shipped:
         assert raised_in("my_model.py", path) == "my_model.py"
         assert raised_in(path) == ""
+
+
+@pytest.mark.parametrize(
+    ("module", "named"), [(frame, __file__), (torch, __file__), (sys.modules[__name__], "<string>")]
+)
+def test_what_dataclasses_generate_is_of_the_module_that_it_is_for(module: ModuleType, named: str) -> None:
+    generated = eval(compile("lambda: 1 / 0", "<string>", "eval"), vars(module))
+    with pytest.raises(ZeroDivisionError) as raised:
+        generated()
+    assert torch_error(raised.value).file == named
 
 
 @pytest.mark.parametrize("name", BUILT_IN)

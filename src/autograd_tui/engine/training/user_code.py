@@ -11,7 +11,7 @@ from collections.abc import Callable
 from io import TextIOBase
 from pathlib import Path
 from threading import current_thread, main_thread
-from types import CodeType
+from types import CodeType, FrameType
 from typing import Any, TypeVar
 
 import torch
@@ -119,12 +119,18 @@ def _call(error: BaseException) -> str:
 
 def _source_lines(error: BaseException) -> tuple[list[tuple[str, int]], tuple[str, int]]:
     """Return the (file, line) pairs that the user wrote, outermost first, and the one to show; ("", 0) for none."""
-    traceback_lines = ((frame.f_code.co_filename, line) for frame, line in traceback.walk_tb(error.__traceback__))
-    lines = [each for each in traceback_lines if is_nameable(each[0])]
+    traceback_lines = traceback.walk_tb(error.__traceback__)
+    lines = [(frame.f_code.co_filename, line) for frame, line in traceback_lines if _is_nameable_code(frame)]
     if isinstance(error, SyntaxError) and type(error.filename) is str and error.filename:
         lines.append((error.filename, error.lineno if type(error.lineno) is int else 0))
     user_lines = [each for each in lines if is_user_file(each[0])]
     return user_lines, (user_lines or lines or [("", 0)])[-1]
+
+
+def _is_nameable_code(frame: FrameType) -> bool:
+    """Return whether a frame may be shown as a source, by its file; by its module's where `dataclass` generated it."""
+    file = frame.f_code.co_filename
+    return is_nameable(file) and (file != "<string>" or is_nameable(str(frame.f_globals.get("__file__", ""))))
 
 
 _fork_count = 0  # of the forks that lead from where this module was imported to this process
