@@ -197,3 +197,14 @@ async def test_the_map_is_drawn_anew_by_the_keys_alone_that_move_what_is_on_it(m
             drawn.clear()
             await shown.press(key)
             assert len(drawn) == times, key
+
+
+async def test_the_title_names_only_what_is_drawn() -> None:
+    async with screen(do="fbsz") as shown:
+        panel = shown.app.main.query_one(SurfacePanel)
+        assert "  @ now  X lowest" in str(panel.border_title)
+        assert "@" in shown.text("SurfacePanel")
+        shown.app.main.prompt_actions.run("w=nan")
+        await shown.settle()
+        assert "@" not in shown.text("SurfacePanel")
+        assert "  off the map now  X lowest" in str(panel.border_title)

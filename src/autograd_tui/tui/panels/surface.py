@@ -63,16 +63,20 @@ class SurfacePanel(Panel):
         if surface is None or path is None:
             return [[("the loss around here is being measured", "dim")]]
         count = path.count(index)
-        title, later = _title(surface), f"  {AHEAD} later" * (count < len(path))
-        signs = f"  {NOW} {'now' if surface.is_followed else 'then'}  {LOWEST} low"
-        titles = [f"{title}{signs}est{later}", title + signs, title.replace(" over", " ") + signs]
-        self.retitle(next((each for each in titles if len(each) < width), title))
         hides = self.view.hidden is not None
         # Of a long run the way is long, and most keys move nothing. What runs that were left show hangs on more.
         asked = None if self.view.branches else (surface, path, count, hides, width, height, self.has_ramp)
         if asked is None or asked != self._latest_map[0]:
             self._latest_map = asked, self._map_lines(surface, path, count, width, height, hides=hides)
-        return [*self._latest_map[1]]
+        lines = self._latest_map[1]
+        title, later = _title(surface), f"  {AHEAD} later" * (count < len(path) and not hides)
+        now = f"{NOW} {'now' if surface.is_followed else 'then'}"
+        if not any(NOW in text for line in lines for text, _ in line):
+            now = now.replace(NOW, "off the map")  # beyond its edge, or NaN
+        signs = f"  {now}  {LOWEST} low"
+        titles = [f"{title}{signs}est{later}", title + signs, title.replace(" over", " ") + signs]
+        self.retitle(next((each for each in titles if len(each) < width), title))
+        return [*lines]
 
     def _map_lines(
         self, surface: LossSurface, path: Path, count: int, width: int, height: int, *, hides: bool
