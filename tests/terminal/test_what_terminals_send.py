@@ -77,10 +77,12 @@ def test_of_keys_that_come_faster_than_they_can_run_a_part_is_run_and_the_rest_i
         shown.wait_for("frame 0 of 0")
         shown.type("fbsz" * 4000)
         shown.wait_for("came faster than they could run, and were dropped")
-        dropped = re.search(r"([\d,]+) keys came faster", shown.text)
-        assert dropped is not None
-        taken = 16_000 - int(dropped[1].replace(",", ""))
-        assert 0 < taken < 8_000
-        shown.wait_for(f"frame {taken} of {taken}")
+
+        def counts() -> list[int]:
+            found = re.search(r"([\d,]+) keys came faster", shown.text), re.search(r"frame (\d+) of", shown.text)
+            return [int(each[1].replace(",", "")) if each else 0 for each in found]
+
+        shown.wait(lambda: sum(counts()) == 16_000, "the count of all keys")  # some may come when others have been told
+        assert min(counts()) > 0
         shown.type("?")
         shown.wait_for("the keys that matter")
