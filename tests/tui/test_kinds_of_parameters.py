@@ -232,7 +232,7 @@ async def test_sparse_and_complex_tensors_show_what_they_have_and_nothing_else(t
         assert f"  {float(held.norm()):.4f}  " in rows["words.weight"]
         assert f"  {float(grads['wave'].norm()):.4f}  " in rows["wave"]
         assert f"  {float(grads['turn'].norm()):.4f}  " in rows["turn"]  # a norm: it has no sign
-        assert rows["flags"].split()[:4] == ["flags", "norm", "-", "frozen"]
+        assert rows["flags"].split()[:5] == ["flags", "3", "norm", "-", "frozen"]
         assert rows["flags"].endswith("frozen")
         assert "|move| ≥" in shown.text("PhasesPanel")  # flags has no norm
         assert "2, 1 not measured" in " ".join(shown.text("BuffersPanel").split())
