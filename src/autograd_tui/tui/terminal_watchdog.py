@@ -28,7 +28,7 @@ HEARD, LEAVING, LEFT = b"\x06", b"\x05", b"\x04"
 GRACE = 5.0  # seconds in which a signal is answered
 UNREAD = 1.5  # seconds for which a key lies in the terminal's queue before nobody is known to read them
 LOOK = 0.25  # seconds between two looks at that queue, while there is anything in it
-TAKEN = 1.0  # seconds in which a terminal reads what was written last
+TAKEN = 2.0  # seconds in which a terminal reads what was written last
 PRESSES = 2  # of ctrl+c, behind the key that nobody has read
 AS_BEFORE = (  # what ends all that Textual asks of a terminal, and what may have been begun
     "\x1b\\\x1b[?2026l\x1b[?2004l\x1b[?7h\x1b[?2048l\x1b[?1000l\x1b[?1003l\x1b[?1015l\x1b[?1006l\x1b[?1016l"
