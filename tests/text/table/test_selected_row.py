@@ -227,3 +227,13 @@ def test_where_rows_are_short_less_is_said_of_each_tensor_and_none_is_left_out(s
     for lines in drawn:
         labels = {text.split()[0] for line in lines if (text := plain(line)).strip() and text[0] != " "}
         assert {"value", "gradient", "step", "exp_avg", "exp_avg_sq"} <= labels
+
+
+@pytest.mark.parametrize("height", range(1, 12))
+def test_a_state_of_which_mean_and_deviation_are_known_is_never_said_not_to_be_measured(height: int) -> None:
+    session = open_session("resnet18", optimizer="sgd,momentum=0.9")
+    *_, frame = session.run_all("fbs")
+    for width in (37, 63, 90):
+        text = "\n".join(map(plain, parameter_lines(frame, 0, inspection=None, width=width, height=height)))
+        assert "momentum_buffer" in text
+        assert "not measured" not in text

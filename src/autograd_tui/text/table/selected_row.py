@@ -208,7 +208,7 @@ def _stats_words(
 ) -> list[str]:
     """Write all values where they are few, else norm, mean, std, and the histogram between its ends.
 
-    brevity: 1 leaves mean and std out, 2 all but the norm and what is made of it.
+    brevity: 1 leaves mean and std out where the norm is known, 2 all but the norm and what is made of it.
     """
     if row.values is not None and (row.size == 1 or brevity < 2):
         norm = [f"norm {number(row.norm)}"] if row.size > 1 else []
@@ -220,7 +220,8 @@ def _stats_words(
         written.append(f"{low} {mark}▕{sparkline(_rebinned(row.histogram, cells))}▏ {high}")
     rms = None if row.norm is None or row.size < 2 else row.norm / math.sqrt(row.size)
     known = [("norm", row.norm, False), ("rms", rms, False)]
-    known += [("mean", row.mean, row.sampled), ("std", row.std, row.sampled)] if not brevity else []
+    if not brevity or row.norm is None:  # of the optimizer's state nothing else is known
+        known += [("mean", row.mean, row.sampled), ("std", row.std, row.sampled)]
     numbers = [f"{word} {measured(value, sampled=sampled)}" for word, value, sampled in known if value is not None]
     first = 2 * (norm_first and rms is not None and not row.nonfinite)  # the norm, and the rms that is made of it
     written = [*numbers[:first], *written, *numbers[first:]]
