@@ -30,9 +30,7 @@ SCRIPT_LEADING = {  # in the screen's process, which waits for no torch
     "autograd_tui.engine.script.script_process",
     "autograd_tui.engine.script.script_rewinder",
     "autograd_tui.engine.script.script_measurements",
-    "autograd_tui.engine.script.script_runs",
     "autograd_tui.engine.script.script_timeline",
-    "autograd_tui.engine.script.socket_folder",
     *CORE,
 }
 WALLS = {  # by the longest beginning that fits
@@ -44,8 +42,8 @@ WALLS = {  # by the longest beginning that fits
     "engine/training/": TRAINING,
     "engine/training/stats_reader": {"numpy", *TRAINING},
     "engine/training/still_counter": {"numpy", *TRAINING},
-    "engine/training/device_load_reader": {"pynvml", *TRAINING},
-    "engine/training/tensor_file": {"safetensors", *TRAINING},
+    "engine/training/accelerator": {"pynvml", *TRAINING},
+    "engine/training/state_file": {"safetensors", *TRAINING},
     "engine/tracing/": TRACING,
     "engine/replay/": REPLAY,
     "engine/gradcheck/": GRADCHECK,
@@ -60,9 +58,7 @@ WALLS = {  # by the longest beginning that fits
     "engine/script/script_rewinder": SCRIPT_LEADING,
     "engine/script/script_session": {"autograd_tui.__version__", *SCRIPT_LEADING},
     "engine/script/script_timeline": SCRIPT_LEADING,
-    "engine/script/socket_folder": {"autograd_tui.engine.script.agent_messages", *CORE},
     "engine/script/script_process": {"autograd_tui.engine.script.agent_messages", *CORE},
-    "engine/script/script_runs": {"autograd_tui.engine.script.agent_messages", *CORE},
     "engine/script/repeated_": {"autograd_tui.engine.script", *GRADCHECK},
     "engine/script/repeated_surface": {"autograd_tui.engine.script", "autograd_tui.engine.surface_slice", *GRADCHECK},
     "engine/script/sitecustomize/": {"autograd_tui.engine.script.agent"},
@@ -83,7 +79,6 @@ WALLS = {  # by the longest beginning that fits
     "scenarios/transformer": {"autograd_tui.core.errors", *BUILDING},
     "scenarios/weights": ENGINE,
     "text/": {"autograd_tui.text", *CORE},
-    "text/level_grid": {"numpy", "autograd_tui.text", *CORE},
     "text/loss_map": {"numpy", "autograd_tui.text", *CORE},
     "text/picture_lines": {"numpy", "autograd_tui.text", *CORE},
     "text/plot": {"plotext", "autograd_tui.text", *CORE},
@@ -91,7 +86,6 @@ WALLS = {  # by the longest beginning that fits
     "journal/checkpoint_file": {"autograd_tui.journal", *ENGINE},
     "journal/paths": {"platformdirs", *CORE},
     "journal/resume_run": {"autograd_tui.journal", *ENGINE},
-    "journal/verify": {"autograd_tui.journal", *ENGINE},
     "export/": {"autograd_tui.export", "autograd_tui.text", *CORE},
     "export/html_page": {"rich", "autograd_tui.tui.offscreen", "autograd_tui.export", "autograd_tui.text", *CORE},
     "export/formats": {"autograd_tui.tui.offscreen", "autograd_tui.export", "autograd_tui.text", *CORE},
@@ -213,7 +207,7 @@ OPENED_ELSEWHERE = {
     },
     "load": {
         "engine/script/pickled_object.py",  # in memory, and into a file that is open
-        "engine/training/tensor_file.py",
+        "engine/training/state_file.py",
         "journal/checkpoint_file.py",
     },
 }

@@ -29,8 +29,7 @@ from autograd_tui.journal import writer as writing
 from autograd_tui.journal.entry import Entry, frame_digest
 from autograd_tui.journal.interrupted import journal_summary
 from autograd_tui.journal.reader import EntryTree, Journal, read_journal
-from autograd_tui.journal.resume_run import resume_run
-from autograd_tui.journal.verify import verify_journal
+from autograd_tui.journal.resume_run import resume_run, verify_journal
 from autograd_tui.journal.writer import JournalWriter
 from expected_journal import spelled
 from plain_loop import Batch

@@ -21,8 +21,7 @@ from autograd_tui.engine.open_session import open_session
 from autograd_tui.engine.session import Session
 from autograd_tui.journal import writer as writing
 from autograd_tui.journal.reader import read_journal
-from autograd_tui.journal.resume_run import resume_run
-from autograd_tui.journal.verify import verify_journal
+from autograd_tui.journal.resume_run import resume_run, verify_journal
 from autograd_tui.journal.writer import JournalWriter
 from command_machine import Machine
 from expected_journal import listed, told_otherwise

@@ -31,8 +31,7 @@ from autograd_tui.journal import frame_stream as drawn_frames
 from autograd_tui.journal import writer as writing
 from autograd_tui.journal.entry import frame_digest
 from autograd_tui.journal.reader import Journal, read_journal
-from autograd_tui.journal.resume_run import rebuild_branches, resume_run
-from autograd_tui.journal.verify import verify_journal
+from autograd_tui.journal.resume_run import rebuild_branches, resume_run, verify_journal
 from autograd_tui.journal.writer import JournalWriter
 from autograd_tui.tui.app import AutogradApp
 from resume_check import do, state

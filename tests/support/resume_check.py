@@ -13,8 +13,7 @@ from autograd_tui.engine.open_session import open_session
 from autograd_tui.engine.session import Session
 from autograd_tui.journal.entry import frame_digest
 from autograd_tui.journal.reader import read_journal
-from autograd_tui.journal.resume_run import resume_run
-from autograd_tui.journal.verify import verify_journal
+from autograd_tui.journal.resume_run import resume_run, verify_journal
 
 QUARTER = 0.25  # seconds of a free run that may be lost
 Tell = Callable[[int], None]  # the frame that a free run has come to

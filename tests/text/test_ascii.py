@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autograd_tui.text.ascii import to_ascii
+from autograd_tui.text.styled_text import to_ascii
 
 
 @pytest.mark.parametrize(

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from autograd_tui.core.device_load import DeviceLoad
 from autograd_tui.core.run_config import RunConfig
-from autograd_tui.core.session_protocol import SessionInfo
-from autograd_tui.text.ascii import to_ascii
-from autograd_tui.text.device_load_words import load_words
-from autograd_tui.text.frame_summary import status_line
-from autograd_tui.text.styled_text import plain
+from autograd_tui.core.session_protocol import DeviceLoad, SessionInfo
+from autograd_tui.text.frame_summary import load_words, status_line
+from autograd_tui.text.styled_text import plain, to_ascii
 from handmade_frames import frame
 
 CARD = DeviceLoad(memory=12_300_000_000, total=85_500_000_000, use=0.37, temperature=54)

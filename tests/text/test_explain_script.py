@@ -11,8 +11,15 @@ from autograd_tui.core.frame import Frame
 from autograd_tui.text.batch_table import batch_lines
 from autograd_tui.text.explain import explain
 from autograd_tui.text.frame_summary import status_line
-from autograd_tui.text.script_calls import call_rows, cut_call_rows, kind_of, learn_order, shown_order
-from autograd_tui.text.script_lines import code_title, script_code_lines
+from autograd_tui.text.script_lines import (
+    call_rows,
+    code_title,
+    cut_call_rows,
+    kind_of,
+    learn_order,
+    script_code_lines,
+    shown_order,
+)
 from autograd_tui.text.story import losses_of
 from autograd_tui.text.styled_text import length, plain
 from handmade_scripts import ABOUT, SCENES, accumulated, by_hand, closure, gan, history_of, library, raised, simple

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from autograd_tui.core.loss_surface import COLUMNS, ROWS, LossSurface, Quadratic
 from autograd_tui.text import loss_map
-from autograd_tui.text.level_grid import CHARACTERS
 from autograd_tui.text.loss_map import GUTTER, map_lines, nearest_point
+from autograd_tui.text.picture_lines import LEVEL_CHARACTERS
 from autograd_tui.text.styled_text import length, plain
 
 WIDTH, HEIGHT = 50, 15
@@ -79,14 +79,14 @@ def test_an_edge_of_six_characters_is_said_in_full() -> None:
 def test_a_height_is_a_character_where_there_are_no_colours() -> None:
     rows = [plain(line)[GUTTER:] for line in map_lines(surface(), WIDTH, HEIGHT, way=[], colors=False)[:-1]]
     drawn = [
-        (bowl(4 * (column + 0.5) / len(row), 3 - 4 * (index + 0.5) / len(rows)), CHARACTERS.index(character))
+        (bowl(4 * (column + 0.5) / len(row), 3 - 4 * (index + 0.5) / len(rows)), LEVEL_CHARACTERS.index(character))
         for index, row in enumerate(rows)
         for column, character in enumerate(row)
         if character != "X"
     ]
     for (loss, level), (higher, other) in zip(sorted(drawn), sorted(drawn)[40:], strict=False):
         assert level <= other + 1, (loss, higher)
-    assert {level for _, level in drawn} >= set(range(1, len(CHARACTERS)))
+    assert {level for _, level in drawn} >= set(range(1, len(LEVEL_CHARACTERS)))
 
 
 @given(st.lists(st.tuples(st.floats(-1, 5), st.floats(-2, 4)), min_size=1, max_size=12), st.booleans())

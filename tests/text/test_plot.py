@@ -12,10 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autograd_tui.core.history import Point
-from autograd_tui.text.ascii import to_ascii
 from autograd_tui.text.plot import GUTTER, MIN_ROWS, Curve, plot_columns, plot_lines
 from autograd_tui.text.sparkline import LEVELS
-from autograd_tui.text.styled_text import length, plain
+from autograd_tui.text.styled_text import length, plain, to_ascii
 from suite_options import examples
 
 

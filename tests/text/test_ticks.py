@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autograd_tui.text.ticks import linear_ticks, log_ticks, tick_label
+from autograd_tui.text.numbers import linear_ticks, log_ticks, tick_label
 from suite_options import examples
 
 

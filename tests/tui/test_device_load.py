@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from app_screen import screen
-from autograd_tui.core.device_load import DeviceLoad
+from autograd_tui.core.session_protocol import DeviceLoad
 from autograd_tui.engine.session import Session
 from autograd_tui.tui import trainer_thread
 

@@ -8,7 +8,7 @@ import pytest
 
 from app_screen import Screen, screen
 from autograd_tui.export.formats import FORMATS
-from autograd_tui.text.prompt.word_readers import EXPORT_ENDINGS
+from autograd_tui.text.prompt.word_table import EXPORT_ENDINGS
 
 GOES = """
 import os

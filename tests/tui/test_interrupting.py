@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from app_screen import Screen, running, screen
+from autograd_tui.cli.running import export_live
 from autograd_tui.core.command import Phase, parse
 from autograd_tui.engine.open_session import open_session
 from autograd_tui.engine.training.scenario import Parts, Scenario
-from autograd_tui.export.live_export import export_live
 from autograd_tui.tui import main_screen
 from autograd_tui.tui.app import AutogradApp
 from autograd_tui.tui.trace_screen import TraceScreen
@@ -227,7 +227,7 @@ async def test_an_export_that_hangs_can_be_left_and_writes_nothing(tmp_path: Pat
 def export_hanging(path: Path, session: Any, *arguments: Any, **options: Any) -> str:
     """Export as the program does, with the scenario of the session, which hangs by then."""
     os.environ["HANGS"] = "always"
-    with patch("autograd_tui.export.live_export.open_again", lambda config, name: open_session(hanging_scenario())):
+    with patch("autograd_tui.cli.running.open_again", lambda config, name: open_session(hanging_scenario())):
         return export_live(path, session, *arguments, **options)
 
 

@@ -10,8 +10,7 @@ from textual.color import Color
 from textual.theme import BUILTIN_THEMES
 
 from app_screen import Screen, screen
-from autograd_tui.text.level_grid import LEVELS
-from autograd_tui.text.picture_lines import SIDE_LEVELS
+from autograd_tui.text.picture_lines import LEVELS, SIDE_LEVELS
 from autograd_tui.tui import terminal
 from autograd_tui.tui.panels.loss import LossPanel
 from autograd_tui.tui.preferences import Preferences

@@ -9,8 +9,7 @@ from textual import events
 from textual.geometry import Region
 
 from app_screen import Screen, screen
-from autograd_tui.tui.panels.completion_list import CompletionList
-from autograd_tui.tui.prompt import Prompt, PromptLine
+from autograd_tui.tui.prompt import CompletionList, Prompt, PromptLine
 from suite_options import examples
 
 SIZES = [(120, 40), (80, 24), (60, 15)]

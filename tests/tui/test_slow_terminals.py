@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from app_screen import Screen, screen
-from autograd_tui.tui import drawing_budget
-from autograd_tui.tui.drawing_budget import DrawingBudget, Spent
+from autograd_tui.tui import session_screen
+from autograd_tui.tui.session_screen import DrawingBudget, Spent
 
 SLOW = 1e-4  # a learning rate at which a run of the line goes on for long, and does not come to rest
 
@@ -41,13 +41,13 @@ async def test_a_run_draws_no_frame_while_the_terminal_is_behind_and_the_newest_
 
 
 async def test_after_a_frame_of_many_bytes_a_run_draws_none_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(drawing_budget, "MAX_PAUSE", 1000.0)
+    monkeypatch.setattr(session_screen, "MAX_PAUSE", 1000.0)
     async with screen(lr=SLOW) as shown:
         driver: Any = shown.app._driver
         driver.bytes_sent = 0
         await shown.pilot.press("r")
         await run_on(shown)
-        driver.bytes_sent = 900 * drawing_budget.MAX_BYTES_PER_SECOND
+        driver.bytes_sent = 900 * session_screen.MAX_BYTES_PER_SECOND
         before = await run_on(shown)
         assert await run_on(shown) == before
         await shown.press("space")
@@ -61,8 +61,8 @@ async def test_a_run_at_full_speed_is_drawn_no_more_often_than_drawing_may_hold_
         await shown.pilot.press("r")
         before = await run_on(shown)
         await shown.until(lambda: bool((frame := shown.app.main.view.frame) and frame.index > before))
-        monkeypatch.setattr(drawing_budget, "MAX_PAUSE", 1000.0)
-        monkeypatch.setattr(drawing_budget, "MAX_DRAW_SHARE", 1e-6)
+        monkeypatch.setattr(session_screen, "MAX_PAUSE", 1000.0)
+        monkeypatch.setattr(session_screen, "MAX_DRAW_SHARE", 1e-6)
         before = await run_on(shown)
         assert await run_on(shown) == before
         await shown.press("space")
@@ -82,7 +82,7 @@ def test_no_second_of_a_run_takes_more_bytes_than_it_may(sizes: list[int], delay
             budget.add(spent)
             written.append((now, sizes[len(written) % len(sizes)]))
     seconds = [[size for moment, size in written if 0 <= moment - start < 1 - 1e-9] for start, _ in written[4:]]
-    assert all(len(each) == 1 or sum(each) <= drawing_budget.MAX_BYTES_PER_SECOND for each in seconds)
+    assert all(len(each) == 1 or sum(each) <= session_screen.MAX_BYTES_PER_SECOND for each in seconds)
     assert len(written) > (100 if sizes == [600] else 55)
 
 
@@ -90,9 +90,9 @@ def test_a_run_without_a_pace_of_its_own_is_held_up_by_drawing_no_more_than_a_sh
     budget = DrawingBudget()
     budget.add(Spent(10.0, 0, 5.0))
     now = Spent(10.1, 500, 5.01)
-    assert budget.pause(now, paced=False) == pytest.approx(0.01 / drawing_budget.MAX_DRAW_SHARE - 0.1)
+    assert budget.pause(now, paced=False) == pytest.approx(0.01 / session_screen.MAX_DRAW_SHARE - 0.1)
     assert budget.pause(now, paced=True) <= 0
-    assert budget.pause(Spent(10.1, 500, 9.0), paced=False) == pytest.approx(drawing_budget.MAX_PAUSE - 0.1)
+    assert budget.pause(Spent(10.1, 500, 9.0), paced=False) == pytest.approx(session_screen.MAX_PAUSE - 0.1)
     budget.clear()
     assert budget.pause(now, paced=False) <= 0
 

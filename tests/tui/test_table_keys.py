@@ -15,7 +15,7 @@ from autograd_tui.core.command import parse
 from autograd_tui.text.numbers import number
 from autograd_tui.tui.app import AutogradApp
 from autograd_tui.tui.panels.panel import Panel
-from autograd_tui.tui.panels.rows import RowPanel
+from autograd_tui.tui.panels.table import RowPanel
 from handmade_session import MadeSession
 from picture_frames import LAYERS, layers_frames
 from suite_options import examples

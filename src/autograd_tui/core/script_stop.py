@@ -1,7 +1,8 @@
-"""Where a script of the user's own is held, in the script's own words."""
+"""Where a script of the user's own is held, and a forward of it that runs by itself, in the script's own words."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 
@@ -34,3 +35,24 @@ class ScriptStop:
     last_loss_call: str = ""  # the call that is the last one of each iteration, where that is always the same
     at_end: bool = False  # whether this was read at the script's end, after a free run, and not at once
     output_muted: bool = False  # whether the script has come here a second time, without printing again
+
+
+@dataclass(frozen=True, slots=True)
+class ScriptRepro:
+    """What a script needs besides the file of tensors beside it. Each line is Python, without indentation around it."""
+
+    frame: int  # that the forward led to
+    iteration: int
+    loss: str  # as Python writes the number: "0.6931471824645996", "nan"
+    python: str  # the interpreter that has run the script
+    versions: Mapping[str, str]  # by package
+    future: tuple[str, ...]  # imports from __future__, of the script's own
+    imports: tuple[str, ...]
+    folders: Mapping[str, list[str]]  # that modules of the user's own are imported from, with their names
+    definitions: tuple[str, ...]  # of the script's own: classes, functions, constants
+    names: tuple[str, ...]  # of what the file of tensors holds, each a variable
+    settings: tuple[str, ...]
+    calls: tuple[str, ...]  # that make the loss, from the model's on
+    result: str  # the variable of the loss
+    parameters: tuple[str, ...]  # expressions, each an item of a dict of the parameters by name
+    notes: tuple[str, ...] = ()  # sentences on what it leaves out

@@ -1,10 +1,10 @@
-"""Watchpoints: conditions at which a run pauses, each with one spelling."""
+"""Watchpoints: conditions at which a run pauses, each with one spelling, and the norms that lie safely beyond one."""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import translate
 from functools import lru_cache
@@ -36,6 +36,11 @@ _STILL = re.compile(rf"(?:({_NAME}) )?still(?: (\S+))?")
 _ZERO = re.compile(rf"(?:({_NAME}) )?zero|zero ({_NAME})")
 _RISES = re.compile(r"loss rises(?: (\S+))?")
 Kind = Literal["loss", "grad_norm", "param_norm", "metric", "params", "grads", "updates", "update", "activations"]
+MARGIN = 0.01  # of a norm in float32, which is compared with a bound
+MIN_BOUND = 1e-15  # below it the squares in a norm may vanish
+Range = tuple[float, float]
+FINITE: Range = (0.0, math.inf)  # within which each norm lies that is a number
+NOT_ZERO: Range = (MIN_BOUND, math.inf)  # within which each lies whose tensor has some other value than 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,3 +198,27 @@ class FiredWatchpoint:
 
     def __str__(self) -> str:
         return f"frame {self.index}: {self.reason}"
+
+
+def safe_range(bounds: Iterable[Watchpoint]) -> Range:
+    """Return between what a norm lies where none of the bounds holds, nor nearly does."""
+    low, high = FINITE
+    for each in bounds:
+        if each.sign == ">":
+            high = min(high, each.bound / (1 + MARGIN))
+        else:
+            low = max(low, each.bound / (1 - MARGIN))
+    return low, high
+
+
+def is_safe(norm: float, safe: Range) -> bool:
+    """Return whether a norm lies in a range; one that is not finite never does, since its squares may have overflown.
+
+    It may be of finite values, beyond no bound: the exact norm decides.
+    """
+    return math.isfinite(norm) and safe[0] <= norm <= safe[1]
+
+
+def is_too_small(watchpoint: Watchpoint) -> bool:
+    """Return whether a norm may be above a bound and yet vanish in float32."""
+    return watchpoint.sign == ">" and watchpoint.bound < MIN_BOUND

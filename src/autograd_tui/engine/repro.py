@@ -20,7 +20,7 @@ from autograd_tui.engine.replay.replayer import Replayer
 from autograd_tui.engine.training.checkpoint import Checkpoint
 from autograd_tui.engine.training.global_state import GlobalSnapshot, HostRng
 from autograd_tui.engine.training.interruption import Interrupt, interruptible
-from autograd_tui.engine.training.param_groups import optimizer_classes
+from autograd_tui.engine.training.optimizers import optimizer_classes
 from autograd_tui.engine.training.python_state import to_plain_data
 from autograd_tui.engine.training.state import TrainingState
 from autograd_tui.engine.training.tensor_properties import MAX_MEASURED_VALUES

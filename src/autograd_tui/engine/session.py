@@ -7,10 +7,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import BinaryIO
 
-from autograd_tui.core.capabilities import LIVE
 from autograd_tui.core.command import Command, parse, parse_one
 from autograd_tui.core.command_log import CommandLog
-from autograd_tui.core.device_load import DeviceLoad
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.frame import Frame
 from autograd_tui.core.frame_store import Branch, Branches
@@ -22,7 +20,7 @@ from autograd_tui.core.phase_order import Goal, next_command
 from autograd_tui.core.picture import Picture
 from autograd_tui.core.replay_check import Divergence
 from autograd_tui.core.run_observer import Progress, ProgressCallback, RunObserver
-from autograd_tui.core.session_protocol import Interruption, SessionInfo
+from autograd_tui.core.session_protocol import LIVE, DeviceLoad, Interruption, SessionInfo
 from autograd_tui.core.tensor_stats import Inspection
 from autograd_tui.core.trace import Trace
 from autograd_tui.core.watchpoint import FiredWatchpoint, Watchpoint
@@ -34,12 +32,11 @@ from autograd_tui.engine.replay.replayer import Replayer
 from autograd_tui.engine.replay.timeline import Timeline
 from autograd_tui.engine.repro import Repro, latest_repro
 from autograd_tui.engine.surface_sampler import SurfaceSampler
+from autograd_tui.engine.training.accelerator import DeviceLoadReader
 from autograd_tui.engine.training.checkpoint import Checkpoint
-from autograd_tui.engine.training.compiler_import import import_compiler, import_part
-from autograd_tui.engine.training.device_load_reader import DeviceLoadReader
 from autograd_tui.engine.training.interruption import interrupt
-from autograd_tui.engine.training.param_groups import group_specs
-from autograd_tui.engine.training.tensor_file import save
+from autograd_tui.engine.training.optimizers import group_specs, import_compiler, import_part
+from autograd_tui.engine.training.state_file import save
 from autograd_tui.engine.training.trainer import Trainer
 from autograd_tui.engine.training.user_code import is_out_of_memory, let_go_of_tensors
 

@@ -17,7 +17,7 @@ from autograd_tui.core.errors import Refused
 from autograd_tui.core.files import is_locked, new_file, try_lock
 from autograd_tui.core.frame import TorchError
 from autograd_tui.core.run_config import RunConfig
-from autograd_tui.core.script_repro import ScriptRepro
+from autograd_tui.core.script_stop import ScriptRepro
 from autograd_tui.core.session_protocol import StoredFramesSession
 from autograd_tui.export.formats import ProtectedFiles, check_output, checked_script, output_paths
 from autograd_tui.export.script_phases import comment

@@ -19,7 +19,7 @@ from autograd_tui.core.wire import FrameDecoder, FrameEncoder
 from autograd_tui.engine.training.checkpoint import Checkpoint
 from autograd_tui.engine.training.data_loader import Epoch, Position
 from autograd_tui.engine.training.global_state import GlobalSnapshot, HostRng
-from autograd_tui.engine.training.tensor_file import save as torch_save
+from autograd_tui.engine.training.state_file import save as torch_save
 from autograd_tui.journal.entry import frame_digest
 from autograd_tui.journal.frame_stream import decode_history, encode_history
 from autograd_tui.journal.journal_file import PrefixHash, hash_prefix

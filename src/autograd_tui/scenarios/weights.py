@@ -20,8 +20,7 @@ from torch import nn
 
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.files import open_to_read
-from autograd_tui.engine.training.state_file import put_into_model
-from autograd_tui.engine.training.tensor_file import model_state, read_saved
+from autograd_tui.engine.training.state_file import model_state, put_into_model, read_saved
 
 DOWNLOAD_TIMEOUT = 30.0  # seconds without a byte after which a server is given up
 FILES = (".pth", ".pt", ".safetensors")

@@ -9,8 +9,7 @@ from collections.abc import Collection
 from autograd_tui.core.frame import Frame
 from autograd_tui.core.optimizer_spec import OptimizerSpec
 from autograd_tui.core.tensor_stats import NONFINITE_COLUMN, ROW_WIDTH, SAMPLE_SIZE, GradStats, StatsTable, TensorStats
-from autograd_tui.text.derivation.optimizer_formulas import STEP_RULES
-from autograd_tui.text.derivation.optimizer_step import ParameterUpdate
+from autograd_tui.text.derivation.optimizer_step import STEP_RULES, ParameterUpdate
 from autograd_tui.text.equation import equation, evaluated, fixed
 from autograd_tui.text.numbers import measured, number, percentage, rate, terse
 from autograd_tui.text.optimizer_words import describe_update, goes_uphill, has_velocity, is_plain_sgd

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from autograd_tui.core.device_load import DeviceLoad
 from autograd_tui.core.frame import Frame, TorchError
 from autograd_tui.core.script_stop import ScriptStop
-from autograd_tui.core.session_protocol import SessionInfo
+from autograd_tui.core.session_protocol import DeviceLoad, SessionInfo
 from autograd_tui.core.tensor_stats import StatsTable, TensorStats
-from autograd_tui.text.device_load_words import load_words
 from autograd_tui.text.numbers import rate
 from autograd_tui.text.optimizer_words import OPTIMIZER_NAMES, rates
 from autograd_tui.text.script_lines import stop_position
@@ -147,3 +145,22 @@ def _optimizers_of(frame: Frame, stop: ScriptStop) -> str:
 def unkept_mark(unkept: str) -> Line:
     """Write at the beginning of a row, where nothing cuts it off, that the run is not kept."""
     return [(f" {unkept} ", "error")] if unkept else []
+
+
+def load_words(load: DeviceLoad | None) -> list[str]:
+    """Return the words, the longest first; none where nothing is known."""
+    if load is None:
+        return []
+    if load.total is None:
+        return [] if load.memory is None else [f"RSS {_gigabytes(load.memory)} GB"]
+    used = "" if load.memory is None else f"{_gigabytes(load.memory)} of {_gigabytes(load.total)} GB"
+    busy = "" if load.use is None else f"{load.use:.0%}"
+    warm = "" if load.temperature is None else f"{load.temperature} °C"
+    forms = [[used and f"{used} in use", busy and f"{busy} busy", warm], [used, busy, warm], [busy, warm]]
+    words = [", ".join(filter(None, form)) for form in forms]
+    return [each for each in words if each]
+
+
+def _gigabytes(size: int) -> str:
+    """Write a size in steps of a tenth, which change seldom: a terminal that shows nothing new stays quiet."""
+    return f"{size / 1e9:.1f}"

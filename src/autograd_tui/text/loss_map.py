@@ -8,7 +8,7 @@ from functools import lru_cache
 from math import hypot
 
 from autograd_tui.core.loss_surface import LossSurface
-from autograd_tui.text.level_grid import CHARACTERS, LEVELS, joined, levels_of, resampled
+from autograd_tui.text.picture_lines import LEVEL_CHARACTERS, LEVELS, joined, levels_of, resampled
 from autograd_tui.text.styled_text import Line, Span
 
 FLOOR = 1e-4  # of the greatest loss: what is below is all of the lowest level
@@ -189,7 +189,7 @@ def _row(
 ) -> list[Span]:
     """Return the text of a row of the map, with marks by column, of which some are dim."""
     if not colors:
-        return _plain(_levels(surface, columns, rows, len(CHARACTERS))[row], dict(marks), dim)
+        return _plain(_levels(surface, columns, rows, len(LEVEL_CHARACTERS))[row], dict(marks), dim)
     levels = _levels(surface, columns, rows * 2, LEVELS)
     return _colored(levels[2 * row], levels[2 * row + 1], dict(marks), dim)
 
@@ -215,7 +215,7 @@ def _plain(levels: Sequence[int], marks: dict[int, str], dim: Set[int]) -> list[
     for column, level in enumerate(levels):
         mark = marks.get(column)
         style = "dim" if mark is None or column in dim else "now" if mark == NOW else "strong"
-        cells.append((mark or signs.get(level) or CHARACTERS[level], style))
+        cells.append((mark or signs.get(level) or LEVEL_CHARACTERS[level], style))
     return joined(cells)
 
 

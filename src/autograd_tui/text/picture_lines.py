@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from itertools import pairwise, zip_longest
 from math import isfinite
+from typing import Any
 
 from autograd_tui.core.picture import Picture, Plane, Point
-from autograd_tui.text.level_grid import joined, levels_of, resampled
+from autograd_tui.text.numbers import linear_ticks, tick_label
 from autograd_tui.text.styled_text import Line, Span, printable, wrapped
-from autograd_tui.text.ticks import linear_ticks, tick_label
 
+LEVELS = 16  # of the colours
+LEVEL_CHARACTERS = " .:-=+*#%"  # of the levels where there are no colours, the lowest first
 GLYPHS = "ox*+#%&@"  # of the points, by name in turn
 WRONG_GLYPHS = ("O", "X")  # of points of two classes on the wrong side
 STYLES = ("dim", "accent", "strong", "up", "down", "warn")  # of the same
@@ -21,6 +23,44 @@ GUTTER = 8  # columns for the labels of the y axis, and the axis
 MIN_COLUMNS, MIN_ROWS = 12, 3  # of a plot or a plane
 MARK_SPACING = 3  # columns between two glyphs on a line
 DOTS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))  # of a braille cell, by row and column
+
+
+def resampled(grid: Any, rows: int, columns: int) -> Any:
+    """Return the values of a grid at the centres of rows x columns cells laid over it, bilinear between its points.
+
+    Those near NaN and infinities are none.
+    """
+    import numpy as np  # where it is needed: the screen shows itself before there is anything to lay out
+
+    row_at, column_at = (
+        (np.arange(count) + 0.5) / count * (size - 1) for count, size in zip((rows, columns), grid.shape, strict=True)
+    )
+    top, left = (np.minimum(at.astype(int), size - 2) for at, size in zip((row_at, column_at), grid.shape, strict=True))
+    down, across = (row_at - top)[:, None], (column_at - left)[None, :]
+    with np.errstate(all="ignore"):
+        above = grid[np.ix_(top, left)] * (1 - across) + grid[np.ix_(top, left + 1)] * across
+        below = grid[np.ix_(top + 1, left)] * (1 - across) + grid[np.ix_(top + 1, left + 1)] * across
+        return above * (1 - down) + below * down
+
+
+def levels_of(shares: Any, count: int) -> list[list[int]]:
+    """Return the level from 0 to count - 1 of each share from 0 to 1; -1 for NaN and infinities."""
+    import numpy as np
+
+    whole = np.clip(np.nan_to_num(shares), 0, 1) * count
+    levels = np.where(np.isfinite(shares), np.minimum(whole, count - 1), -1).astype(int)
+    return [list(map(int, row)) for row in levels]
+
+
+def joined(cells: Iterable[Span]) -> list[Span]:
+    """Join neighbours of the same style."""
+    spans: list[Span] = []
+    for text, style in cells:
+        if spans and spans[-1][1] == style:
+            spans[-1] = spans[-1][0] + text, style
+        else:
+            spans.append((text, style))
+    return spans
 
 
 @lru_cache(maxsize=8)

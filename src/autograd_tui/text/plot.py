@@ -10,10 +10,9 @@ from functools import lru_cache
 from itertools import groupby, pairwise
 
 from autograd_tui.core.history import Point
-from autograd_tui.text.numbers import fitted
+from autograd_tui.text.numbers import fitted, linear_ticks, log_ticks, tick_label
 from autograd_tui.text.sparkline import LEVELS
 from autograd_tui.text.styled_text import Line
-from autograd_tui.text.ticks import linear_ticks, log_ticks, tick_label
 
 MIN_ROWS = 4  # of drawing, below which a plot is a sparkline
 GUTTER = 10  # columns for the labels of the y axis, and the axis

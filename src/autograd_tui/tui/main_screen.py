@@ -29,8 +29,8 @@ from autograd_tui.tui.panels.footer import KeysPanel
 from autograd_tui.tui.panels.loss import LossPanel
 from autograd_tui.tui.panels.panel import Panel
 from autograd_tui.tui.panels.phases import PhasesPanel
-from autograd_tui.tui.panels.rows import RowPanel
 from autograd_tui.tui.panels.surface import SurfacePanel
+from autograd_tui.tui.panels.table import RowPanel
 from autograd_tui.tui.panels.text_panels import ConsolePanel, NotePanel, StatusPanel
 from autograd_tui.tui.prompt import TOO_LONG, Prompt
 from autograd_tui.tui.prompt_actions import PromptActions

@@ -1,15 +1,18 @@
-"""Widgets that spare Textual work: rows composed once, and screens that ignore a size that is out of date."""
+"""Widgets that spare Textual work: rows composed once, screens that ignore old sizes, the screen shown first."""
 
 from __future__ import annotations
 
 from typing import ClassVar, Self
 
+from rich.segment import Segment
 from textual import events
 from textual.containers import Horizontal, Vertical
 from textual.geometry import Region
 from textual.screen import Screen
 from textual.strip import Strip
 from textual.widget import Widget
+
+from autograd_tui.text.styled_text import printable
 
 
 class CachedRows(Widget):
@@ -89,3 +92,27 @@ class SizedScreen(Screen[None]):
         """Take an event, but no size that the app has not any more."""
         if not isinstance(event, events.Resize) or event.size == self.app.size:
             await super().on_event(event)
+
+
+class OpeningScreen(SizedScreen):
+    """The main screen without its panels: its rows above and below, and the note. It lies below all other screens."""
+
+    COMPONENT_CLASSES: ClassVar[set[str]] = {"opening--row"}
+    DEFAULT_CSS = """
+    OpeningScreen { background: $background; }
+    OpeningScreen .opening--row { background: $panel; }
+    """
+
+    def __init__(self, sentence: str, *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self._sentence = sentence
+
+    def render_line(self, y: int) -> Strip:
+        """Return one row, for the compositor."""
+        width, height = self.size
+        if y in (0, height - 1):
+            return Strip.blank(width, self.get_component_rich_style("opening--row"))
+        if y == height - 2:
+            sentence = Segment(f" {printable(self._sentence)}", self.get_component_rich_style("panel--accent"))
+            return Strip(Segment.adjust_line_length([sentence], width, self.rich_style), width)
+        return Strip.blank(width, self.rich_style)

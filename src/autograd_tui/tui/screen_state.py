@@ -7,7 +7,6 @@ from time import monotonic
 from typing import Any
 
 from autograd_tui.core.command_log import CommandLog
-from autograd_tui.core.device_load import DeviceLoad
 from autograd_tui.core.errors import Refused, clipped
 from autograd_tui.core.frame import Frame
 from autograd_tui.core.frame_store import Branch
@@ -15,13 +14,13 @@ from autograd_tui.core.gradcheck_result import GradCheck
 from autograd_tui.core.history import History
 from autograd_tui.core.loss_surface import LossSurface
 from autograd_tui.core.picture import Picture
-from autograd_tui.core.session_protocol import Interruption, SessionInfo
+from autograd_tui.core.session_protocol import DeviceLoad, Interruption, SessionInfo
 from autograd_tui.core.tensor_stats import Inspection
 from autograd_tui.text.hidden_results import STAGES, HiddenResults, hide_results
 from autograd_tui.text.messages import progress_line, script_runs_line
 from autograd_tui.text.numbers import duration
 from autograd_tui.text.plot_view import USUAL, PlotView
-from autograd_tui.text.script_calls import learn_order
+from autograd_tui.text.script_lines import learn_order
 from autograd_tui.text.styled_text import one_line
 from autograd_tui.text.table.layers import MAX_PARAMETER_ROWS, Layers, ParameterColumns
 from autograd_tui.text.table.table_view import TableView, find_parameter, list_rows, move_cursor

@@ -1,8 +1,11 @@
-"""What the main screen's actions work with: the state, the trainer thread, the note, and the one layout there is."""
+"""What the main screen's actions work with: state, trainer thread, note, layout, and what drawing may cost."""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
 from time import monotonic, thread_time
 
 from textual import events
@@ -10,13 +13,11 @@ from textual.message import Message
 from textual.reactive import var
 from textual.timer import Timer
 
-from autograd_tui.core.device_load import DeviceLoad
 from autograd_tui.core.frame import Frame
 from autograd_tui.core.loss_surface import LossSurface
 from autograd_tui.core.picture import Picture
-from autograd_tui.core.session_protocol import SessionInfo
+from autograd_tui.core.session_protocol import DeviceLoad, SessionInfo
 from autograd_tui.tui.captured_output import CapturedOutput
-from autograd_tui.tui.drawing_budget import DrawingBudget, Spent
 from autograd_tui.tui.layouts import Layout, layout_for
 from autograd_tui.tui.panels.panel import Panel
 from autograd_tui.tui.panels.surface import SurfacePanel
@@ -33,6 +34,10 @@ MAX_PRINTED_LINES = 200  # of what a model prints, on the screen
 PRINT_SECONDS = 0.1  # between two looks at it: a model may print thousands of lines
 NO_ROOM = Note("the loss is measured, but there is no room for it here: a larger terminal shows it", "warn")
 STOPPED = f"stopped; {QUITS_NEXT}"
+MAX_BYTES_PER_SECOND = 8_000  # so that a run can be watched over a slow line
+EXPECTED_BYTES = 5_000  # of a frame, at least: those at the beginning of a run change much
+MAX_DRAW_SHARE = 0.015  # of a run's time that drawing may take: both are Python, and one waits for the other
+MAX_PAUSE = 1.0  # seconds between two frames, whatever they cost
 
 
 class SessionScreen(SizedScreen, CachedRows):
@@ -295,3 +300,50 @@ class SessionScreen(SizedScreen, CachedRows):
         if alone and (layout := self.query_one_optional(Layout)):
             layout.zoom(None)
         return alone
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """What had been spent when a frame was about to be drawn."""
+
+    moment: float  # by `monotonic`
+    sent: int  # bytes to the terminal
+    work: float  # seconds of the screen's thread
+
+
+class DrawingBudget:
+    """Says when the next frame of a run may be drawn, so that no second has too many bytes, nor drawing too much time.
+
+    The next frame is expected to take as many bytes as the largest of the last ones.
+    """
+
+    def __init__(self) -> None:
+        self._drawn: deque[Spent] = deque(maxlen=8)
+
+    def add(self, spent: Spent) -> None:
+        """Take note that a frame is drawn."""
+        self._drawn.append(spent)
+
+    def clear(self) -> None:
+        """Let the next frame be drawn as soon as it comes."""
+        self._drawn.clear()
+
+    def pause(self, now: Spent, *, paced: bool) -> float:
+        """Return the seconds to wait before a frame is drawn; 0 or less where it may be drawn at once.
+
+        paced: whether the run waits by itself, and so loses nothing while a frame is drawn.
+        """
+        if not self._drawn:
+            return 0.0
+        last = self._drawn[-1]
+        seconds = 0.0 if paced else min((now.work - last.work) / MAX_DRAW_SHARE, MAX_PAUSE)
+        seconds += last.moment - now.moment
+        sent = [*(each.sent for each in self._drawn), now.sent]
+        expected = max(EXPECTED_BYTES, *(end - start for start, end in pairwise(sent)))
+        if now.sent == last.sent:  # the last one is not on its way yet
+            expected *= 2
+        for each in self._drawn:
+            rest = each.moment + MAX_PAUSE - now.moment
+            if rest > 0 and now.sent - each.sent + expected > MAX_BYTES_PER_SECOND:
+                seconds = max(seconds, rest)
+        return seconds

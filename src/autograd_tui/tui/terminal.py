@@ -19,7 +19,7 @@ from textual.color import Color
 from textual.filter import LineFilter, Monochrome, NoColor
 from textual.reactive import var
 
-from autograd_tui.text.ascii import to_ascii
+from autograd_tui.text.styled_text import to_ascii
 from autograd_tui.tui.themes import USUAL, cube_of_256, readable, unchanged
 
 _COLORS = {"standard": 16, "windows": 16, "256": 256, "truecolor": 1 << 24}

@@ -126,7 +126,7 @@ def ramp_style(kind: str, levels: str, *, dark: bool, shown: Callable[[Color], C
 
 def ramp_color(level: int, *, dark: bool, shown: Callable[[Color], Color] = unchanged) -> Color:
     """Return the colour of a level; grey where the loss is none."""
-    from autograd_tui.text.level_grid import LEVELS  # here, since the first paint has no map
+    from autograd_tui.text.picture_lines import LEVELS  # here, since the first paint has no map
 
     if level < 0:
         return Color(128, 128, 128)

@@ -17,8 +17,7 @@ from autograd_tui.text.prompt.completion import Candidate
 from autograd_tui.text.prompt.parser import ScreenCommand, parse_prompt
 from autograd_tui.text.styled_text import plain
 from autograd_tui.text.trace.gradcheck_lines import gradcheck_target
-from autograd_tui.text.trace.health import health_lines
-from autograd_tui.text.trace.nonfinite_alarm import first_alarm
+from autograd_tui.text.trace.health import first_alarm, health_lines
 from autograd_tui.text.trace.trace_position import TracePosition, search_candidates
 from autograd_tui.tui.help_screen import HelpScreen, first_rows, key_rows
 from autograd_tui.tui.keys import AT_ONCE, FIRST_INSIDE_KEYS, INSIDE_KEYS, KEYS, LEAVING, is_bound, unbound

@@ -19,7 +19,7 @@ from autograd_tui.core.errors import Refused
 from autograd_tui.core.run_observer import Interrupted
 from autograd_tui.engine.session import Session
 from autograd_tui.journal.reader import read_journal
-from autograd_tui.journal.verify import verify_journal
+from autograd_tui.journal.resume_run import verify_journal
 from autograd_tui.journal.writer import JournalWriter
 from generated_networks import PLANS, Plan, as_scenario, plain
 from interrupter import Interrupter

@@ -16,8 +16,7 @@ from autograd_tui.engine.script.recording import ScriptRecorder
 from autograd_tui.engine.tracing.backward_tracer import BackwardTracer
 from autograd_tui.engine.tracing.forward_tracer import ForwardTracer
 from autograd_tui.text.styled_text import plain as plain_text
-from autograd_tui.text.trace.health import health_lines
-from autograd_tui.text.trace.nonfinite_alarm import first_alarm
+from autograd_tui.text.trace.health import first_alarm, health_lines
 from script_recorder import RecordingAgent, fingerprint, run_script, seams_on
 
 LOOP = """

@@ -21,7 +21,7 @@ from autograd_tui.core.files import try_lock
 from autograd_tui.core.frame import Frame, TorchError
 from autograd_tui.core.phase_order import Goal
 from autograd_tui.core.run_config import RunConfig
-from autograd_tui.core.script_repro import ScriptRepro
+from autograd_tui.core.script_stop import ScriptRepro
 from autograd_tui.core.session_protocol import SessionInfo, StoredFramesSession
 from autograd_tui.engine.script.repro_writer import write_repro
 from autograd_tui.engine.script.script_session import ScriptSession

@@ -19,7 +19,7 @@ assert sys.platform != "linux" or all(each in Path("/proc/self/maps").read_text(
 import numpy, torch
 from autograd_tui import open_session
 from autograd_tui.core.command import Command
-from autograd_tui.engine.training.compiler_import import COMPILER, import_part
+from autograd_tui.engine.training.optimizers import COMPILER, import_part
 
 method = torch.optim.Optimizer.add_param_group.__wrapped__
 

@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from autograd_tui import open_session
-from autograd_tui.core.device_load import DeviceLoad
-from autograd_tui.engine.training import device_load_reader
-from autograd_tui.engine.training.device_load_reader import DeviceLoadReader
+from autograd_tui.core.session_protocol import DeviceLoad
+from autograd_tui.engine.training import accelerator
+from autograd_tui.engine.training.accelerator import DeviceLoadReader
 
 CUDA = torch.device("cuda", 1)
 
@@ -94,12 +94,12 @@ def test_nobody_waits_for_a_reading_and_there_is_one_a_second_at_most(
     nvml.may_answer.set()
     assert _wait_for(reader) is not None
     assert nvml.calls == 1
-    monkeypatch.setattr(device_load_reader, "READ_SECONDS", 0.0)
+    monkeypatch.setattr(accelerator, "READ_SECONDS", 0.0)
     assert reader.latest is not None
 
 
 def test_a_reading_that_never_ends_is_not_followed_by_others(nvml: Nvml, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(device_load_reader, "READ_SECONDS", 0.0)
+    monkeypatch.setattr(accelerator, "READ_SECONDS", 0.0)
     nvml.may_answer.clear()
     reader = DeviceLoadReader(CUDA)
     for _ in range(20):
@@ -113,7 +113,7 @@ def test_a_reading_that_never_ends_is_not_followed_by_others(nvml: Nvml, monkeyp
 
 
 def test_without_nvml_or_its_card_nothing_is_told(nvml: Nvml, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(device_load_reader, "READ_SECONDS", 0.0)
+    monkeypatch.setattr(accelerator, "READ_SECONDS", 0.0)
     nvml.uuid = "GPU-another"
     readers = [DeviceLoadReader(CUDA)]
     monkeypatch.setitem(sys.modules, "pynvml", None)  # as if it was not installed

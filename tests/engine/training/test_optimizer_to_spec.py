@@ -9,8 +9,7 @@ from torch import nn, optim
 
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.optimizer_spec import OptimizerSpec
-from autograd_tui.engine.training.optimizers import initial_spec, make_optimizer
-from autograd_tui.engine.training.param_groups import optimizer_classes
+from autograd_tui.engine.training.optimizers import initial_spec, make_optimizer, optimizer_classes
 
 NOT_STEPPED = ("lbfgs",)
 OTHERS: dict[str, dict[str, Any]] = {

@@ -7,8 +7,7 @@ from torch import nn
 from autograd_tui.core.errors import Refused, UnknownCommand
 from autograd_tui.core.optimizer_spec import LrDecay, OptimizerSpec
 from autograd_tui.engine.open_session import open_session
-from autograd_tui.engine.training.optimizers import make_optimizer, override_spec
-from autograd_tui.engine.training.param_groups import optimizer_classes
+from autograd_tui.engine.training.optimizers import make_optimizer, optimizer_classes, override_spec
 from autograd_tui.engine.training.scenario import Options, Parts, scenario
 
 # torch.optim's own, in the versions that this program takes: those that need a closure or matrices.

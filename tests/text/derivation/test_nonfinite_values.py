@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from autograd_tui.core.trace import Operation, Trace
 from autograd_tui.text.derivation.chain_rule import chain_rule_lines
-from autograd_tui.text.derivation.nonfinite_lines import nonfinite_counts
+from autograd_tui.text.derivation.derivation import nonfinite_counts
 from autograd_tui.text.derivation.small_tensor import exact_sum, exponential, logarithm, power, quotient, root
 from autograd_tui.text.numbers import count, estimate, terse
 from autograd_tui.text.trace.health import health_lines

@@ -11,8 +11,7 @@ from autograd_tui.core.errors import Refused
 from autograd_tui.core.optimizer_spec import OptimizerSpec
 from autograd_tui.core.run_config import BUILT_IN
 from autograd_tui.engine.open_session import open_session
-from autograd_tui.engine.training.optimizers import make_optimizer
-from autograd_tui.engine.training.param_groups import optimizer_classes
+from autograd_tui.engine.training.optimizers import make_optimizer, optimizer_classes
 from autograd_tui.text.optimizer_words import OPTIMIZER_NAMES
 from autograd_tui.text.prompt.completion import (
     OPTIMIZER_LINES,

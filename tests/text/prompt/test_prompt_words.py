@@ -9,8 +9,7 @@ from autograd_tui.core.errors import UnknownCommand, nearest
 from autograd_tui.core.phase_order import Goal
 from autograd_tui.core.watchpoint import Watchpoint
 from autograd_tui.text.prompt.parser import EXAMPLE, OTHER_PROGRAMS, SETTINGS, ScreenCommand, parse_prompt
-from autograd_tui.text.prompt.word_readers import SORT_COLUMNS
-from autograd_tui.text.prompt.word_table import COMMANDS, WORDS, PromptWord, find_word, word_rows
+from autograd_tui.text.prompt.word_table import COMMANDS, SORT_COLUMNS, WORDS, PromptWord, find_word, word_rows
 
 SCREEN_WORDS = [word for word in WORDS.values() if word.group == "screen"]
 ALONE = [word.name for word in SCREEN_WORDS if word.read is None]

@@ -7,7 +7,7 @@ from torch import nn
 from autograd_tui.core.frame import Frame
 from autograd_tui.engine.open_session import open_session
 from autograd_tui.text.styled_text import plain
-from autograd_tui.text.table.buffer_rows import buffer_lines
+from autograd_tui.text.table.table_rows import buffer_lines
 from plain_loop import Batch, small_net
 from session_internals import as_scenario, state_of
 

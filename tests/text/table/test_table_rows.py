@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autograd_tui.core.frame import Frame
-from autograd_tui.text.prompt.word_readers import SORT_COLUMNS
+from autograd_tui.text.prompt.word_table import SORT_COLUMNS
 from autograd_tui.text.styled_text import Line, length, plain
 from autograd_tui.text.table.layers import Layers, ParameterColumns
 from autograd_tui.text.table.table_rows import TableRows, shorten_name, shorten_names

@@ -6,8 +6,7 @@ import pytest
 
 from autograd_tui.core.trace import Trace
 from autograd_tui.text.styled_text import length, plain
-from autograd_tui.text.trace.graph_lines import GraphView, can_be_drawn
-from autograd_tui.text.trace.graph_rows import engine_order
+from autograd_tui.text.trace.graph_lines import GraphView, can_be_drawn, engine_order
 from autograd_tui.text.trace.trace_position import TracePosition
 from handmade_traces import AGAIN, line_backward, line_forward, tower
 

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from autograd_tui.text.trace.graph_rows import draw_edges
+from autograd_tui.text.trace.graph_lines import draw_edges
 
 
 def drawn(*below: tuple[int, ...]) -> list[str]:

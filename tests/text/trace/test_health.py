@@ -12,8 +12,7 @@ from torch.nn import functional
 
 from autograd_tui import open_session
 from autograd_tui.core.trace import Trace
-from autograd_tui.text.trace.health import health_lines
-from autograd_tui.text.trace.nonfinite_alarm import first_alarm
+from autograd_tui.text.trace.health import first_alarm, health_lines
 from traced_functions import Function, open_made, text
 
 

@@ -8,8 +8,7 @@ import pytest
 from autograd_tui.core.command import Phase
 from autograd_tui.core.trace import Trace
 from autograd_tui.text.styled_text import length, plain
-from autograd_tui.text.trace.module_tree import ModuleTree
-from autograd_tui.text.trace.module_tree_lines import ModuleTreeView
+from autograd_tui.text.trace.module_tree import ModuleTree, ModuleTreeView
 from autograd_tui.text.trace.trace_position import TracePosition
 from handmade_traces import AGAIN, large, line_step, line_zero_grad, tower
 

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from autograd_tui.text.trace.module_tree_lines import NormScale, norm_of, norm_over
+from autograd_tui.text.trace.module_tree import NormScale, norm_of, norm_over
 from handmade_traces import line_backward, line_forward, line_step, tower
 
 

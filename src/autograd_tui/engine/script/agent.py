@@ -11,6 +11,8 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
+from datetime import timedelta
+from functools import wraps
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -60,6 +62,7 @@ if TYPE_CHECKING:
     from autograd_tui.engine.script.loop_phases import Phases
     from autograd_tui.engine.script.seams import Seams
 
+HELD_TIMEOUT = timedelta(hours=24)  # that a collective waits for all ranks; PyTorch's own is 10 or 30 minutes
 END_SECONDS = 2.0  # that a script waits at its end for a screen that has not read all before
 entered: Agent | None = None  # this process's, once there is one
 
@@ -67,13 +70,34 @@ entered: Agent | None = None  # this process's, once there is one
 def enter_script() -> None:
     """Install the seams in this process; it attaches to the screen at its first event. Called behind `import torch`."""
     if "RANK" in os.environ:
-        from autograd_tui.engine.script.process_groups import extend_timeouts
-
-        extend_timeouts()
+        _extend_timeouts()
     if os.environ.get("RANK", "0") != "0":
         return  # one rank is shown, and the others wait for it where they reduce
     agent, seams = enter(Path(os.environ[SOCKET_VARIABLE]))
     agent.seams = seams  # which a snapshot needs
+
+
+def _extend_timeouts() -> None:
+    """Have the ranks of a distributed script wait longer for one that is held, as `torch.distributed.breakpoint` does.
+
+    Called in each rank, before it makes a process group.
+    """
+    import torch.distributed as distributed
+
+    if not distributed.is_available():
+        return
+    # Older versions of PyTorch have it under the other name alone.
+    set_timeout = getattr(distributed, "set_timeout", None) or distributed.distributed_c10d._set_pg_timeout
+    for name in ("init_process_group", "new_group"):
+        original = getattr(distributed, name)
+
+        def make_group(*args: Any, _original: Any = original, **kwargs: Any) -> Any:
+            group = _original(*args, **kwargs)
+            with suppress(Exception):  # one of another backend, or of which this rank is no member
+                set_timeout(HELD_TIMEOUT, group)
+            return group
+
+        setattr(distributed, name, wraps(original)(make_group))
 
 
 def enter(folder: Path) -> tuple[Agent, Seams]:

@@ -16,13 +16,12 @@ from torch import Tensor, nn
 from autograd_tui.core.command import Command
 from autograd_tui.core.frame import Frame
 from autograd_tui.core.watchpoint import matching
-from autograd_tui.engine.script.activation_counts import ActivationCounts
 from autograd_tui.engine.script.call_site import are_in_other_loops, position
 from autograd_tui.engine.script.event_counts import EventCounts, Forwards
-from autograd_tui.engine.script.module_calls import ModuleCalls
-from autograd_tui.engine.script.passed_events import PassedEvents
+from autograd_tui.engine.script.module_calls import ActivationCounts, ModuleCalls
 from autograd_tui.engine.script.registry import Registry
 from autograd_tui.engine.script.script_frames import ScriptFrames
+from autograd_tui.engine.script.script_free_run import PassedEvents
 from autograd_tui.engine.training.tensor_properties import version_of
 
 if TYPE_CHECKING:

@@ -1,11 +1,11 @@
-"""The outermost calls of modules in a script, followed by global hooks while frames are made."""
+"""The outermost calls of modules in a script, and the zeros in what they give, followed by global hooks."""
 
 from __future__ import annotations
 
 import sys
 import weakref
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils.hooks import RemovableHandle
 
+from autograd_tui.engine.training.phase_tests import count_zeros
 from autograd_tui.engine.training.tensor_properties import tensors_in
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 MAX_CALLS = 1024  # of which it is remembered whose output they made
 MAX_HELD_CALLS = 8  # whose tensors are held until the next stop
+MAX_COUNTED_CALLS = 4096  # since the last forward that a backward followed
 
 
 @dataclass(slots=True)
@@ -159,3 +161,39 @@ def _plain(output: Any) -> Any:
     if isinstance(output, (Tensor, dict, tuple, list)):
         return output
     return vars(output) if hasattr(output, "__dict__") else ()
+
+
+class ActivationCounts:
+    """Counts zeros in calls in grad mode; the modules themselves stay as they are, whoever pickles or copies them.
+
+    `calls`: of each call, the module's name, how many values are 0, and how many there are.
+    """
+
+    def __init__(self, modules: Mapping[str, nn.Module]) -> None:
+        """Begin to follow the calls of some modules, by name."""
+        self._names = {id(module): (weakref.ref(module), name) for name, module in modules.items()}
+        self.calls: deque[tuple[str, Tensor, int]] = deque(maxlen=MAX_COUNTED_CALLS)
+        self._handle = nn.modules.module.register_module_forward_hook(self._count)
+        self.hook_id: int = self._handle.id
+
+    def remove(self) -> None:
+        """Take the hook away."""
+        self._handle.remove()
+
+    def shares(self) -> tuple[tuple[str, float], ...]:
+        """Return the share of zeros in each call so far, with the module's name."""
+        return tuple((name, zeros.item() / size) for name, zeros, size in self.calls)
+
+    def _count(self, module: nn.Module, arguments: Any, output: Any) -> None:
+        known = self._names.get(id(module))
+        if known is None or known[0]() is not module or not torch.is_grad_enabled() or torch.compiler.is_compiling():
+            return
+        if torch._C._are_functorch_transforms_active():
+            return
+        try:
+            with without_modes():
+                counted = count_zeros(output)
+        except Exception:  # an output that cannot be read
+            return
+        if counted is not None:
+            self.calls.append((known[1], *counted))

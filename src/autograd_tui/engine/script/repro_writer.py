@@ -21,7 +21,7 @@ from torch.overrides import resolve_name
 
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.files import new_file
-from autograd_tui.core.script_repro import ScriptRepro
+from autograd_tui.core.script_stop import ScriptRepro
 from autograd_tui.engine.script.forward_tape import (
     CannotRepeat,
     ParameterUse,

@@ -17,8 +17,7 @@ from autograd_tui.core.frame import Frame, TorchError
 from autograd_tui.core.script_stop import ScriptStop
 from autograd_tui.core.tensor_stats import ROW_WIDTH, Grads, StatsLayout, StatsTable
 from autograd_tui.engine.script.call_site import call_site, call_words_at, site_of_error
-from autograd_tui.engine.script.event_counts import Place
-from autograd_tui.engine.script.grad_history import GradHistory, Seen, seen_grads
+from autograd_tui.engine.script.event_counts import GradHistory, Place, Seen, seen_grads
 from autograd_tui.engine.script.module_calls import ModuleCall
 from autograd_tui.engine.script.optimizer_reader import OptimizerReader
 from autograd_tui.engine.script.registry import NamedModel

@@ -11,8 +11,7 @@ from autograd_tui.core.frame import Frame
 from autograd_tui.core.frame_store import Branch
 from autograd_tui.engine.script.agent_client import AgentClient
 from autograd_tui.engine.script.agent_messages import Return
-from autograd_tui.engine.script.script_runs import Run, settings_between
-from autograd_tui.engine.script.script_timeline import ScriptTimeline
+from autograd_tui.engine.script.script_timeline import Run, ScriptTimeline, settings_between
 
 
 class ScriptRewinder:

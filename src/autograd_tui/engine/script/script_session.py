@@ -8,10 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from autograd_tui import __version__
-from autograd_tui.core.capabilities import SCRIPTED, Capabilities
 from autograd_tui.core.command import NEXT, Command, Phase
 from autograd_tui.core.command_log import CommandLog
-from autograd_tui.core.device_load import DeviceLoad
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.files import working_folder
 from autograd_tui.core.frame import Frame
@@ -23,13 +21,13 @@ from autograd_tui.core.phase_order import Goal
 from autograd_tui.core.replay_check import Divergence
 from autograd_tui.core.run_config import DEFAULT_MEMORY, RunConfig, sha256
 from autograd_tui.core.run_observer import Progress, ProgressCallback, RunObserver
-from autograd_tui.core.script_repro import ScriptRepro
-from autograd_tui.core.session_protocol import SessionInfo, StoredFramesSession
+from autograd_tui.core.script_stop import ScriptRepro
+from autograd_tui.core.session_protocol import SCRIPTED, Capabilities, DeviceLoad, SessionInfo, StoredFramesSession
 from autograd_tui.core.tensor_stats import Inspection
 from autograd_tui.core.trace import Trace
 from autograd_tui.core.watcher import Watcher
 from autograd_tui.core.watchpoint import FiredWatchpoint, Watchpoint, parse_watchpoint
-from autograd_tui.engine.script.agent_client import AgentClient
+from autograd_tui.engine.script.agent_client import AgentClient, SocketFolder
 from autograd_tui.engine.script.agent_messages import GoOn
 from autograd_tui.engine.script.script_measurements import ForwardFinder, ScriptGradChecker, ScriptSurface
 from autograd_tui.engine.script.script_process import (
@@ -40,7 +38,6 @@ from autograd_tui.engine.script.script_process import (
 )
 from autograd_tui.engine.script.script_rewinder import ScriptRewinder
 from autograd_tui.engine.script.script_timeline import ScriptTimeline
-from autograd_tui.engine.script.socket_folder import SocketFolder
 
 EVENTS_OF_FORWARD = 4  # from the stop before a model's call to the one behind its forward, at most
 NO_CALL = "a script calls its phases itself"

@@ -12,10 +12,21 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from autograd_tui.core.norm_bounds import FINITE, NOT_ZERO, Range, is_safe, is_too_small, safe_range
 from autograd_tui.core.tensor_stats import SAMPLE_SIZE
 from autograd_tui.core.watcher import Watcher, watched_calls
-from autograd_tui.core.watchpoint import GRAD_NORM, LOSS, PARAM_NORM, Watchpoint, watched_values
+from autograd_tui.core.watchpoint import (
+    FINITE,
+    GRAD_NORM,
+    LOSS,
+    NOT_ZERO,
+    PARAM_NORM,
+    Range,
+    Watchpoint,
+    is_safe,
+    is_too_small,
+    safe_range,
+    watched_values,
+)
 from autograd_tui.engine.training.phase_tests import MAX_FLOAT
 
 if TYPE_CHECKING:

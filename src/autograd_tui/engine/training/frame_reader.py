@@ -14,7 +14,7 @@ from torch import Tensor
 
 from autograd_tui.core.frame import MAX_TOP_SAMPLES, TOP_COUNT, Frame, ParamGroups
 from autograd_tui.core.tensor_stats import MAX_LISTED_VALUES, Grads, StatsTable
-from autograd_tui.engine.training.param_groups import optimizer_text
+from autograd_tui.engine.training.optimizers import optimizer_text
 from autograd_tui.engine.training.scenario import Parts
 from autograd_tui.engine.training.state import TrainingState
 from autograd_tui.engine.training.stats_reader import StatsReader, TensorGroup

@@ -13,10 +13,19 @@ import torch
 from torch import Tensor, nn
 
 from autograd_tui.core.frame import Frame
-from autograd_tui.core.norm_bounds import FINITE, NOT_ZERO, is_too_small, safe_range
 from autograd_tui.core.tensor_stats import MAX_LISTED_VALUES
 from autograd_tui.core.watcher import ConditionMemory, Watcher
-from autograd_tui.core.watchpoint import GRAD_NORM, LOSS, PARAM_NORM, Watchpoint, watched_values
+from autograd_tui.core.watchpoint import (
+    FINITE,
+    GRAD_NORM,
+    LOSS,
+    NOT_ZERO,
+    PARAM_NORM,
+    Watchpoint,
+    is_too_small,
+    safe_range,
+    watched_values,
+)
 from autograd_tui.engine.training.lasting_faults import LastingFaults, optimizer_values
 from autograd_tui.engine.training.phase_tests import (
     IsFine,

@@ -10,10 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from autograd_tui.core.norm_bounds import Range, is_safe
 from autograd_tui.core.tensor_stats import SAMPLE_SIZE
 from autograd_tui.core.watcher import relative_size
-from autograd_tui.core.watchpoint import matching
+from autograd_tui.core.watchpoint import Range, is_safe, matching
 from autograd_tui.engine.training.stats_reader import flat_in_memory, norms_of_parts
 from autograd_tui.engine.training.still_counter import compared_values
 

@@ -16,8 +16,13 @@ from autograd_tui.core.tensor_stats import MAX_LISTED_VALUES
 from autograd_tui.engine.training.accelerator import Accelerator
 from autograd_tui.engine.training.forward_snapshot import BufferCopies, ForwardSnapshot, ModelBuffers
 from autograd_tui.engine.training.global_state import GlobalState
-from autograd_tui.engine.training.optimizers import make_optimizer, make_scheduler
-from autograd_tui.engine.training.param_groups import check_optimizer, group_indices, read_groups
+from autograd_tui.engine.training.optimizers import (
+    check_optimizer,
+    group_indices,
+    make_optimizer,
+    make_scheduler,
+    read_groups,
+)
 from autograd_tui.engine.training.python_state import PythonState, ReachableState
 from autograd_tui.engine.training.scenario import Parts
 from autograd_tui.engine.training.tensor_copies import CopyBatch

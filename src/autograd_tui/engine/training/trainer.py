@@ -26,11 +26,11 @@ from autograd_tui.engine.training.checkpoint import (
     restore_checkpoint,
     take_checkpoint,
 )
-from autograd_tui.engine.training.compiler_import import import_compiler
 from autograd_tui.engine.training.frame_reader import Changes, FrameReader
 from autograd_tui.engine.training.inspection import inspect
 from autograd_tui.engine.training.interruption import Interrupt, interruptible
 from autograd_tui.engine.training.loop import PhaseWatch, Tracer, TrainingLoop
+from autograd_tui.engine.training.optimizers import import_compiler
 from autograd_tui.engine.training.phase_tests import ZeroShares
 from autograd_tui.engine.training.state import TrainingState
 from autograd_tui.engine.training.stray_leaves import find_strays

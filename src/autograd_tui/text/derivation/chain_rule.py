@@ -7,8 +7,7 @@ from autograd_tui.core.optimizer_spec import OptimizerSpec
 from autograd_tui.core.trace import Operation, Trace
 from autograd_tui.text.derivation.backward_lines import backward_lines
 from autograd_tui.text.derivation.forward_lines import forward_lines
-from autograd_tui.text.derivation.optimizer_formulas import STEP_RULES
-from autograd_tui.text.derivation.optimizer_step import ParameterUpdate
+from autograd_tui.text.derivation.optimizer_step import STEP_RULES, ParameterUpdate
 from autograd_tui.text.equation import headed_rows, wrapped_rows
 from autograd_tui.text.styled_text import Line, one_line
 from autograd_tui.text.trace.tensor_words import value_words

@@ -1,24 +1,35 @@
-"""The gradients of elementwise functions, arithmetic, activations and powers, and of softmax."""
+"""The gradients of elementwise functions, reductions, losses, and of what only moves values."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
-from autograd_tui.text.derivation.derivation import Derivation, written_values
-from autograd_tui.text.derivation.rule_context import BackwardRule, NodeContext
+from autograd_tui.core.trace import Value
+from autograd_tui.text.derivation.derivation import Derivation, product_magnitude, written_or_first, written_values
+from autograd_tui.text.derivation.rule_context import BackwardRule, NodeContext, formula_only, unchanged
 from autograd_tui.text.derivation.small_tensor import (
+    MAX_SIZE,
+    Shape,
     SmallTensor,
+    full,
+    indices,
     logarithm,
     map_values,
+    permuted,
     power,
     quotient,
+    scatter_add,
     sigmoid,
     sine_or_cosine,
     summed_over,
 )
-from autograd_tui.text.numbers import terse
+from autograd_tui.text.numbers import parse_integers, terse
 from autograd_tui.text.trace.expression import differential, inner, tight
+
+REORDERED = "the same values in another order: the gradient is ordered back"
+SELECTED = "the gradient goes back to the values that were taken, the others get 0"
+VIEW_NODES = ("View", "UnsafeView", "ReshapeAlias", "Unsqueeze", "Squeeze", "Alias", "Flatten", "Unflatten")
 
 
 def derivative(of: str, by: str) -> str:
@@ -250,4 +261,228 @@ ELEMENTWISE_RULES: dict[str, BackwardRule] = {  # by the node's name
     "PowBackward0": power_of_number,
     "PowBackward1": power_of_tensor,
     "PowBackward2": power_of_scalar,
+}
+
+
+def view(context: NodeContext) -> list[Derivation]:
+    """Reshape the gradient to the shape of the input."""
+    up, shape = context.whole_upstream, context.input_shape
+    result = up.reshaped(shape) if up and shape is not None else None
+    return [context.gradient("the same values in another shape: the gradient gets the old shape back", result)]
+
+
+def transpose(context: NodeContext) -> list[Derivation]:
+    """Swap the two dimensions back."""
+    first, second, up = context.integers("dim0"), context.integers("dim1"), context.whole_upstream
+    if not (context.is_whole_call and up and first and second):
+        return [context.gradient(REORDERED)]
+    order = list(range(len(up.shape)))
+    order[first[0]], order[second[0]] = order[second[0]], order[first[0]]
+    return [context.gradient(REORDERED, permuted(up, order))]
+
+
+def permute(context: NodeContext) -> list[Derivation]:
+    """Order the dimensions back, which the call was given as one tuple or as separate arguments."""
+    settings, up = context.call.settings if context.call else (), context.whole_upstream
+    dims = [dim for _, text in settings for dim in parse_integers(text) or ()]
+    if not (context.is_whole_call and up) or len(set(dims)) != len(up.shape):
+        return [context.gradient(REORDERED)]
+    positive_dims = [dim % len(dims) for dim in dims]
+    return [context.gradient(REORDERED, permuted(up, [positive_dims.index(dim) for dim in range(len(dims))]))]
+
+
+def select(context: NodeContext) -> list[Derivation]:
+    """Put the gradient back at the index along one dimension."""
+    is_getitem = context.call is not None and context.call.name == "getitem"
+    dim = (0,) if is_getitem else context.integers("dim")
+    position = context.integers("key" if is_getitem else "index")
+    up, shape = context.whole_upstream, context.input_shape
+    if not (context.is_whole_call and up and shape is not None and dim and position and len(position) == 1):
+        return [context.gradient(SELECTED)]
+    axis = dim[0] % len(shape)
+    moved = (((*at[:axis], position[0] % shape[axis], *at[axis:]), up.at(at)) for at in indices(up.shape))
+    return [context.gradient(SELECTED, scatter_add(shape, moved))]
+
+
+def cat(context: NodeContext) -> list[Derivation]:
+    """Cut the gradient where the inputs were joined."""
+    dim = (0,) if context.setting("dim") is None else context.integers("dim")
+    up, shapes = context.whole_upstream, [value.stats.shape for value in context.op.inputs]
+    results: list[SmallTensor | None] = [None] * len(context.op.grad_out)
+    if up and dim and context.is_whole_call and len(shapes) == len(results) and all(shapes):
+        start = 0
+        for index, shape in enumerate(shapes):
+            results[index] = _slice(up, shape, dim[0] % len(up.shape), start)
+            start += shape[dim[0]]
+    formula = "joined: each gets its own part of the gradient"
+    return [context.gradient(formula, result, index=index) for index, result in enumerate(results)]
+
+
+def _slice(up: SmallTensor, shape: Shape, axis: int, start: int) -> SmallTensor:
+    moved = ((*at[:axis], at[axis] + start, *at[axis + 1 :]) for at in indices(shape))
+    return SmallTensor(shape, tuple(up.at(at) for at in moved))
+
+
+def stack(context: NodeContext) -> list[Derivation]:
+    """Write which slice each stacked input gets, without numbers."""
+    formula = "stacked: each gets its own slice of the gradient"
+    return [context.gradient(formula, index=index) for index in range(len(context.op.grad_out))]
+
+
+def embedding(context: NodeContext) -> list[Derivation]:
+    """Add each gradient to the row that was looked up."""
+    up, rows, shape = context.whole_upstream, context.whole(context.saved("indices")), context.input_shape
+    padding = context.integers("padding_idx")
+    is_plain = all(context.setting(name) in (None, "False") for name in ("scale_grad_by_freq", "sparse"))
+    result = None
+    if up and rows and shape is not None and is_plain and (padding is None or padding[0] >= 0):
+        result = scatter_add(shape, _row_gradients(up, rows, padding[0] if padding else -1))
+    formula = "each row adds up the gradients of the places where it was looked up, the other rows get 0"
+    return [context.gradient(formula, result)]
+
+
+def _row_gradients(up: SmallTensor, row_numbers: SmallTensor, padding_index: int) -> Iterator[tuple[Shape, float]]:
+    for at in indices(up.shape):
+        row = int(row_numbers.at(at[:-1]))
+        if row != padding_index:
+            yield (row, at[-1]), up.at(at)
+
+
+SHAPE_RULES: dict[str, BackwardRule] = {  # by the node's name
+    **{f"{name}Backward{number}": view for name in VIEW_NODES for number in range(3)},
+    "CloneBackward0": unchanged("a copy: d(copy)/d(original) = 1"),
+    "ToCopyBackward0": unchanged("another dtype: the gradient is put back into the old one"),
+    "ExpandBackward0": unchanged("d(copy)/d(original) = 1 in each copy"),
+    "TransposeBackward0": transpose,
+    "PermuteBackward0": permute,
+    "SelectBackward0": select,
+    **dict.fromkeys(("SliceBackward0", "IndexBackward0", "GatherBackward0"), formula_only(SELECTED)),
+    **dict.fromkeys(
+        ("SplitBackward0", "SplitWithSizesBackward0", "UnbindBackward0"),
+        formula_only("the gradients of the pieces are put together again"),
+    ),
+    "CatBackward0": cat,
+    "StackBackward0": stack,
+    "EmbeddingBackward0": embedding,
+}
+
+
+def sum_or_mean(context: NodeContext) -> list[Derivation]:
+    """Derive a sum or a mean: each value gets the gradient of its sum, or an equal share of its mean's."""
+    is_mean, each = context.op.name.startswith("Mean"), f"each of {context.name(0)}"
+    shape, count = context.input_shape, _values_per_result(context) if is_mean else 1
+    formula = (
+        f"d(mean)/d({each}) = 1/{count}" if is_mean else f"d(sum)/d({each}) = 1: each gets the gradient of its sum"
+    )
+    upstream = _keepdim_upstream(context, context.upstream, shape) if context.upstream and shape is not None else None
+    if upstream is None or shape is None or math.prod(shape) > MAX_SIZE:
+        return [Derivation(formula)]
+    if len(upstream.values) > 1:
+        upstream = map_values(lambda up, _: up, upstream, full(shape)) or upstream
+    result = map_values(lambda up, _: up / count, upstream, full(shape))
+    arithmetic = f"{written_or_first(upstream)} × 1/{count}" if count > 1 else ""
+    return [Derivation(formula, result, arithmetic, product_magnitude(upstream, full((), 1.0)))]
+
+
+def _values_per_result(context: NodeContext) -> int:
+    """Return how many input elements went into each output element."""
+    upstream, shape = context.upstream_value, context.input_shape
+    return math.prod(shape) // upstream.stats.size if shape is not None and upstream and upstream.stats.size else 1
+
+
+def _keepdim_upstream(context: NodeContext, upstream: SmallTensor, shape: Shape) -> SmallTensor | None:
+    """Return the upstream in the shape that `keepdim=True` would have given it; None if the shape is not known."""
+    if len(upstream.values) == 1:
+        return SmallTensor((), upstream.values)
+    dims = context.integers("dim")
+    if dims is None:
+        return upstream if len(upstream.shape) == len(shape) else None
+    summed_dims = {dim % len(shape) for dim in dims}
+    keepdim_shape = tuple(1 if dim in summed_dims else size for dim, size in enumerate(shape))
+    return upstream.reshaped(keepdim_shape) if math.prod(keepdim_shape) == len(upstream.values) else None
+
+
+def _divisor(context: NodeContext, value: Value | None) -> tuple[float | None, str]:
+    """Return what the reduction divides by, as a number (None if not known) and as formulas write it."""
+    reduction = context.setting("reduction") or "mean"
+    if reduction in ("sum", "none"):
+        return 1.0, ""
+    if reduction != "mean" or value is None:
+        return None, " / n"
+    return float(value.stats.size), f" / {value.stats.size}"
+
+
+def mse(context: NodeContext) -> list[Derivation]:
+    """Derive the mean squared error by prediction and target."""
+    prediction, target = context.saved("self"), context.saved("target")
+    names, (count, divisor_text) = (context.name(0), context.name(1)), _divisor(context, prediction)
+    values = context.small(prediction), context.small(target)
+    error = map_values(lambda a, b: 2 * (a - b) / count, *values) if count else None
+    return [
+        context.times(f"dloss/{differential(names[0])} = 2 × ({names[0]} - {names[1]}){divisor_text}", error),
+        context.times(
+            f"dloss/{differential(names[1])} = -2 × ({names[0]} - {names[1]}){divisor_text}",
+            map_values(lambda e: -e, error),
+            index=1,
+        ),
+    ]
+
+
+def binary_cross_entropy(context: NodeContext) -> list[Derivation]:
+    """Derive binary_cross_entropy_with_logits by its logits."""
+    prediction, target = context.saved("self"), context.saved("target")
+    is_weighted = bool(context.saved("weight") or context.saved("pos_weight"))
+    names, (count, divisor_text) = (context.name(0), context.name(1)), _divisor(context, prediction)
+    values = context.small(prediction), context.small(target)
+    local = map_values(lambda x, y: (sigmoid(x) - y) / count, *values) if count and not is_weighted else None
+    formula = f"dloss/{differential(names[0])} = (sigmoid({names[0]}) - {names[1]}){divisor_text}"
+    return [context.times(formula + ", weighted" * is_weighted, local)]
+
+
+def nll(context: NodeContext) -> list[Derivation]:
+    """Derive the negative log likelihood by the log probabilities."""
+    weight, reduction = context.saved("weight"), context.setting("reduction") or "mean"
+    share = {"mean": f"-1/{_target_count(context)}", "sum": "-1", "none": "-1"}.get(reduction, "-1 × a share")
+    formula = f"dloss/d(log p) = {share}{', by class weight,' * bool(weight)} at each target's class, 0 elsewhere"
+    upstream = context.upstream
+    if reduction == "none" and upstream and len(upstream.values) > 1:  # one a target: not yet beside the classes
+        return [Derivation(formula)]
+    log_probabilities, target = context.whole(context.saved("self")), context.whole(context.saved("target"))
+    if log_probabilities is None or target is None or weight:
+        return [context.times(formula, None)]
+    return [context.times(formula, _nll_derivative(context, log_probabilities, target, reduction))]
+
+
+def _target_count(context: NodeContext) -> str:
+    """Return the number of targets as formulas write it: n if some may have a negative, ignored class."""
+    target = context.saved("target")
+    all_count = target is not None and target.stats.min is not None and target.stats.min >= 0
+    all_count = all_count and target is not None and not target.stats.range_sampled
+    return str(target.stats.size) if target and all_count else "n"
+
+
+def _nll_derivative(
+    context: NodeContext, log_probabilities: SmallTensor, target: SmallTensor, reduction: str
+) -> SmallTensor | None:
+    """Return the local derivative: a share of -1 at each target's class; None for an unknown reduction."""
+    if reduction not in ("mean", "sum", "none"):
+        return None
+    ignore_index = context.number("ignore_index", -100.0)
+    targets = [number for number in target.values if number != ignore_index]
+    share = -1 / len(targets) if reduction == "mean" and targets else -1.0
+    class_dim = 1 if len(log_probabilities.shape) > 1 else 0  # the dimension of the classes
+
+    def derivative(index: Shape) -> float:
+        target_class = target.at((*index[:class_dim], *index[class_dim + 1 :]))
+        return share if index[class_dim] == target_class != ignore_index else 0.0
+
+    return SmallTensor(log_probabilities.shape, tuple(derivative(index) for index in indices(log_probabilities.shape)))
+
+
+LOSS_RULES: dict[str, BackwardRule] = {  # by the node's name
+    **dict.fromkeys(("SumBackward0", "SumBackward1", "MeanBackward0", "MeanBackward1"), sum_or_mean),
+    "MseLossBackward0": mse,
+    "NllLossBackward0": nll,
+    "NllLoss2DBackward0": nll,
+    "BinaryCrossEntropyWithLogitsBackward0": binary_cross_entropy,
 }

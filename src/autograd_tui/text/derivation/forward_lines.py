@@ -10,18 +10,16 @@ from autograd_tui.text.derivation.derivation import (
     agreeing_lines,
     contradiction_lines,
     dtype_lines,
+    finite_example_lines,
     first_value_lines,
     is_complex,
+    nonfinite_equation,
+    nonfinite_lines,
+    range_lines,
     result_lines,
     written_result,
 )
 from autograd_tui.text.derivation.forward_rules import FORWARD_RULES
-from autograd_tui.text.derivation.nonfinite_lines import (
-    finite_example_lines,
-    nonfinite_equation,
-    nonfinite_lines,
-    range_lines,
-)
 from autograd_tui.text.derivation.rule_context import CallContext, ForwardRule
 from autograd_tui.text.derivation.small_tensor import SmallTensor, overflow_message, tolerance_of
 from autograd_tui.text.equation import headed_rows, wrapped_rows

@@ -18,7 +18,7 @@ from autograd_tui.text.table.gradient_status import FULL_WORDS, gradient_statuse
 from autograd_tui.text.table.gradient_status import main_number as grad_number
 from autograd_tui.text.table.layers import ParameterColumns
 from autograd_tui.text.table.table_rows import shorten_names
-from autograd_tui.tui.panels.rows import RowPanel
+from autograd_tui.tui.panels.table import RowPanel
 
 MIN_BAR, MAX_BAR = 3, 10  # cells of a gradient's bar, on each side of its axis
 MIN_NAME_WIDTH = 6

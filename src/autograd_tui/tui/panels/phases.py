@@ -15,7 +15,7 @@ from autograd_tui.core.script_stop import ScriptStop
 from autograd_tui.core.tensor_stats import SAMPLE_SIZE
 from autograd_tui.text.nonfinite import shows_nonfinite
 from autograd_tui.text.numbers import duration, measured, number
-from autograd_tui.text.script_calls import call_rows, cut_call_rows, numbers_with_room
+from autograd_tui.text.script_lines import call_rows, cut_call_rows, numbers_with_room
 from autograd_tui.text.story import losses_of
 from autograd_tui.text.styled_text import Line, Span, justified, length, plain
 from autograd_tui.text.table.gradient_status import norm_over

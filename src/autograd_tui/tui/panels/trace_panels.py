@@ -17,8 +17,7 @@ from autograd_tui.text.trace.grad_lines import grad_lines, grad_operations, grad
 from autograd_tui.text.trace.gradcheck_lines import gradcheck_lines
 from autograd_tui.text.trace.graph_lines import GraphView, can_be_drawn
 from autograd_tui.text.trace.health import health_lines
-from autograd_tui.text.trace.module_tree import ModuleTree
-from autograd_tui.text.trace.module_tree_lines import ModuleTreeView
+from autograd_tui.text.trace.module_tree import ModuleTree, ModuleTreeView
 from autograd_tui.text.trace.operation_lines import operation_lines, source_lines
 from autograd_tui.text.trace.trace_position import TracePosition, header_lines
 from autograd_tui.tui.panels.code import lines_of
