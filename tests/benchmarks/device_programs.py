@@ -29,7 +29,7 @@ def exported_script(setting: Setting, findings: Findings) -> None:
 
 
 def _compare_with_export(setting: Setting, findings: Findings, session: Session, losses: list[float | None]) -> None:
-    from autograd_tui.cli.running import export_live
+    from autograd_tui.export.live_export import export_live
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "run.py")

@@ -16,7 +16,7 @@ from autograd_tui.core.run_config import RunConfig
 from autograd_tui.engine.training import accelerator
 from autograd_tui.export.script import training_script
 from autograd_tui.journal.reader import read_journal
-from autograd_tui.journal.verify import is_repeatable, machine_differences
+from autograd_tui.journal.resume_run import is_repeatable, machine_differences
 
 
 @pytest.fixture(autouse=True)

@@ -20,8 +20,7 @@ from autograd_tui.core.frame import Frame
 from autograd_tui.engine.open_session import open_session
 from autograd_tui.engine.session import Session
 from autograd_tui.engine.training.stats_reader import StatsReader, TensorGroup
-from autograd_tui.export.csv_table import frame_rows
-from autograd_tui.export.formats import FORMATS, PictureOptions, export_file
+from autograd_tui.export.formats import FORMATS, PictureOptions, export_file, frame_rows
 
 
 @pytest.fixture(scope="module")

@@ -17,8 +17,7 @@ from autograd_tui.core.errors import Refused
 from autograd_tui.engine.open_session import open_session
 from autograd_tui.engine.training.scenario import Options, Parts, Scenario
 from autograd_tui.export import formats as file
-from autograd_tui.export.csv_table import FORMULA_PREFIXES
-from autograd_tui.export.formats import export_file, export_repro
+from autograd_tui.export.formats import FORMULA_PREFIXES, export_file, export_repro
 from suite_options import some
 
 CODE = "import os\nos.mkdir('ran')  # "

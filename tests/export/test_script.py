@@ -16,7 +16,7 @@ import torch
 import fork_server
 from autograd_tui.engine.open_session import open_session
 from autograd_tui.engine.session import Session
-from autograd_tui.engine.training.param_groups import optimizer_classes
+from autograd_tui.engine.training.optimizers import optimizer_classes
 from autograd_tui.export.script import training_script
 from autograd_tui.text.optimizer_words import OPTIMIZER_NAMES
 from random_runs import Walk, losses, printed

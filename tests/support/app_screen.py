@@ -24,7 +24,6 @@ from textual.pilot import Pilot
 from textual.screen import Screen as TextualScreen
 from textual.strip import Strip
 
-from autograd_tui.cli.running import export_live
 from autograd_tui.core.command import parse
 from autograd_tui.core.loss_surface import LossSurface
 from autograd_tui.engine import surface_sampler
@@ -32,6 +31,7 @@ from autograd_tui.engine.open_session import open_session
 from autograd_tui.engine.session import Session
 from autograd_tui.engine.surface_slice import Point
 from autograd_tui.engine.training.state import TrainingState
+from autograd_tui.export.live_export import export_live
 from autograd_tui.scenarios.linear import Line
 from autograd_tui.tui.app import AutogradApp
 from autograd_tui.tui.panels.panel import Panel

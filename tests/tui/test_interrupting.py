@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from app_screen import Screen, running, screen
-from autograd_tui.cli.running import export_live
 from autograd_tui.core.command import Phase, parse
 from autograd_tui.engine.open_session import open_session
 from autograd_tui.engine.training.scenario import Parts, Scenario
+from autograd_tui.export.live_export import export_live
 from autograd_tui.tui import main_screen
 from autograd_tui.tui.app import AutogradApp
 from autograd_tui.tui.trace_screen import TraceScreen

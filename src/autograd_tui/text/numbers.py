@@ -133,7 +133,7 @@ def parse_integers(text: str | None) -> tuple[int, ...] | None:
 def linear_ticks(low: float, high: float, count: int) -> list[float]:
     """Return at most `count` multiples of 1, 2 or 5 times a power of ten in a range, ascending; maybe none."""
     span = high - low
-    if not (0 < span < math.inf) or span < 1e-300 or max(abs(low), abs(high)) > 1e15 * span or count < 1:
+    if not (0 < span < math.inf) or span < 1e-300 or max(abs(low), abs(high)) > 1e14 * span or count < 1:
         return []
     exponent = math.floor(math.log10(span / count))
     for power in (exponent, exponent + 1, exponent + 2):
