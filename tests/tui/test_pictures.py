@@ -8,7 +8,7 @@ import pytest
 
 from app_screen import Screen, screen
 from autograd_tui.engine import picture_taker
-from autograd_tui.tui.panels.pictures import PicturePanel
+from autograd_tui.tui.panels.batch import PicturePanel
 
 SIZES = [(200, 60), (120, 40), (80, 24)]
 TITLES = {

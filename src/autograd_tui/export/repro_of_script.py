@@ -20,7 +20,7 @@ from autograd_tui.core.run_config import RunConfig
 from autograd_tui.core.script_stop import ScriptRepro
 from autograd_tui.core.session_protocol import StoredFramesSession
 from autograd_tui.export.formats import ProtectedFiles, check_output, checked_script, output_paths
-from autograd_tui.export.script_phases import comment
+from autograd_tui.export.script_parts import comment
 from autograd_tui.export.template import fill_section
 from autograd_tui.text.styled_text import printable
 

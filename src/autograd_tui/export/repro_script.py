@@ -19,20 +19,18 @@ from autograd_tui.export.script import (
     import_of_os,
     versions_line,
 )
-from autograd_tui.export.script_model import (
+from autograd_tui.export.script_parts import (
     OPTION_DEFAULTS,
     OptimizerLines,
-    ScenarioLines,
-    plain_model_lines,
-    user_scenario_lines,
-)
-from autograd_tui.export.script_phases import (
     RunProgress,
+    ScenarioLines,
     comment,
     global_state_lines,
     phase_comment,
     phase_lines,
+    plain_model_lines,
     setting_lines,
+    user_scenario_lines,
 )
 from autograd_tui.export.template import fill_section
 

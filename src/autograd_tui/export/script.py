@@ -11,20 +11,18 @@ from autograd_tui.core.command_log import CommandLog, RanCommand
 from autograd_tui.core.frame import Frame
 from autograd_tui.core.optimizer_spec import GroupSpec, LrDecay, OptimizerSpec
 from autograd_tui.core.run_config import RunConfig
-from autograd_tui.export.script_model import (
+from autograd_tui.export.script_parts import (
     PLAIN_SCENARIOS,
     OptimizerLines,
-    ScenarioLines,
-    scenario_lines,
-    state_lines,
-)
-from autograd_tui.export.script_phases import (
     RunProgress,
+    ScenarioLines,
     comment,
     global_state_lines,
     phase_comment,
     phase_lines,
+    scenario_lines,
     setting_lines,
+    state_lines,
 )
 from autograd_tui.export.template import fill_section
 

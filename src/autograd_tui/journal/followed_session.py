@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from autograd_tui.core.decoding import parse_json, validated
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.files import open_file
 from autograd_tui.core.frame import Frame
@@ -23,7 +22,7 @@ from autograd_tui.core.session_protocol import (
     StoredFramesSession,
 )
 from autograd_tui.core.tensor_stats import Inspection
-from autograd_tui.core.wire import FrameDecoder
+from autograd_tui.core.wire import FrameDecoder, parse_json, validated
 from autograd_tui.journal.frame_stream import CLOSING_LINE, MAX_BYTES, decode_series, frames_path, parse_stream_header
 from autograd_tui.journal.journal_file import first_line_hash
 

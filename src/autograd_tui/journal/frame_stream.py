@@ -14,13 +14,12 @@ from pathlib import Path as FilePath
 from time import monotonic
 from typing import Any
 
-from autograd_tui.core.decoding import decode_array, parse_json, validated
 from autograd_tui.core.files import new_part
 from autograd_tui.core.frame import Frame
 from autograd_tui.core.history import History, Path, Series, SizeTable
 from autograd_tui.core.run_config import RunConfig
 from autograd_tui.core.session_protocol import SessionInfo
-from autograd_tui.core.wire import FrameEncoder
+from autograd_tui.core.wire import FrameEncoder, decode_array, parse_json, validated
 from autograd_tui.journal.journal_file import first_line_hash
 
 FORMAT = 2

@@ -16,13 +16,12 @@ from autograd_tui.text.batch_table import knows_first_batch, outputs_and_positio
 from autograd_tui.text.scatter import can_scatter
 from autograd_tui.text.table.layers import MAX_PARAMETER_ROWS
 from autograd_tui.tui.arrangement import Arrangement, PanelColumn, Room
-from autograd_tui.tui.panels.batch import DataPanel, OutputPanel, ScatterPanel
+from autograd_tui.tui.panels.batch import DataPanel, OutputPanel, PicturePanel, ScatterPanel
 from autograd_tui.tui.panels.code import CodePanel
 from autograd_tui.tui.panels.loss import LossPanel
 from autograd_tui.tui.panels.panel import Panel
 from autograd_tui.tui.panels.parameters import ParametersPanel
 from autograd_tui.tui.panels.phases import PhasesPanel
-from autograd_tui.tui.panels.pictures import PicturePanel
 from autograd_tui.tui.panels.surface import SurfacePanel
 from autograd_tui.tui.panels.table import BuffersPanel, SelectedPanel, TablePanel
 from autograd_tui.tui.panels.text_panels import CONSOLE_ROWS, ConsolePanel, ExplanationPanel

@@ -15,7 +15,7 @@ from autograd_tui import Options, Parts, open_session
 from autograd_tui.core.errors import Refused
 from autograd_tui.engine.training.accelerator import Accelerator, choose_device
 from autograd_tui.engine.training.global_state import GlobalState
-from autograd_tui.engine.training.predict import to_device
+from autograd_tui.engine.training.loop import to_device
 from autograd_tui.engine.training.scenario import Scenario
 from session_internals import state_of
 

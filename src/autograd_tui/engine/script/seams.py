@@ -48,6 +48,27 @@ def install(phases: Phases) -> Seams:
     return seams
 
 
+def _around(method: Function) -> Callable[[Seams, Function], Function]:
+    """Return what makes a wrapper of a method that reports a call and makes it; the method runs where we listen."""
+    method.__code__ = method.__code__.replace(co_filename=SKIPPED_FILE)
+
+    def make(seams: Seams, original: Function) -> Function:
+        def wrapper(*args: Any, **kwargs: Any) -> Any:
+            if _is_compiling():
+                return original(*args, **kwargs)
+            try:
+                if not seams._listens():
+                    return original(*args, **kwargs)
+                return method(seams, original, *args, **kwargs)
+            except BaseException as error:
+                leave_our_frames_out(error)
+                raise
+
+        return wrapper
+
+    return make
+
+
 class Seams:
     """The wrappers and hooks of one process; they listen to the first thread that trains."""
 
@@ -287,134 +308,75 @@ class Seams:
         elif self._is_on and self._passes:  # inside a backward
             self.tell(phases.add_step_in_backward, optimizer)
 
-    def _grad(self, original: Function) -> Function:
-        phases, calls = self._phases, self._phases.calls
+    @_around
+    def _grad(self, original: Function, *args: Any, **kwargs: Any) -> Any:
+        calls = self._phases.calls
+        self.tell(self._phases.begin)
+        self._passes = calls.is_paused = True
+        try:
+            result = original(*args, **kwargs)
+        finally:
+            self._passes, calls.is_paused = not self._is_on, False
+        self.tell(self._phases.end_call, Event("grad"))
+        return result
 
-        def grad(*args: Any, **kwargs: Any) -> Any:
-            if _is_compiling():
-                return original(*args, **kwargs)
-            try:
-                if not self._listens():
-                    return original(*args, **kwargs)
-                self.tell(phases.begin)
-                self._passes = calls.is_paused = True
-                try:
-                    result = original(*args, **kwargs)
-                finally:
-                    self._passes, calls.is_paused = not self._is_on, False
-                self.tell(phases.end_call, Event("grad"))
-                return result
-            except BaseException as error:
-                leave_our_frames_out(error)
-                raise
+    @_around
+    def _clip(self, original: Function, *args: Any, **kwargs: Any) -> Any:
+        self.tell(self._phases.begin)
+        result = original(*args, **kwargs)
+        self.tell(self._phases.end_clip, original.__name__, result, args, kwargs)
+        return result
 
-        return grad
+    @_around
+    def _scale(self, original: Function, scaler: GradScaler, outputs: Any, *args: Any, **kwargs: Any) -> Any:
+        scaled = original(scaler, outputs, *args, **kwargs)
+        self.tell(self._phases.note_scaled, scaled, outputs)
+        return scaled
 
-    def _clip(self, original: Function) -> Function:
+    @_around
+    def _unscale(self, original: Function, scaler: GradScaler, optimizer: Optimizer, *args: Any, **kwargs: Any) -> Any:
+        if not scaler.is_enabled():
+            return original(scaler, optimizer, *args, **kwargs)
+        self.tell(self._phases.begin)
+        result = original(scaler, optimizer, *args, **kwargs)
+        self.tell(self._phases.end_call, Event("unscale", optimizer=optimizer))
+        return result
+
+    @_around
+    def _scaler_step(
+        self, original: Function, scaler: GradScaler, optimizer: Optimizer, *args: Any, **kwargs: Any
+    ) -> Any:
         phases = self._phases
+        if not scaler.is_enabled():
+            return original(scaler, optimizer, *args, **kwargs)
+        self.tell(phases.begin)
+        steps = phases.counts.step_events
+        self.tell(phases.enter, "GradScaler.step", scaler, sys._getframe())
+        try:
+            result = original(scaler, optimizer, *args, **kwargs)
+        finally:
+            phases.leave(scaler)
+        if phases.counts.step_events == steps and _found_inf(scaler, optimizer):
+            self.tell(phases.end_skipped_step, optimizer)
+        return result
 
-        def clip(*args: Any, **kwargs: Any) -> Any:
-            if _is_compiling():
-                return original(*args, **kwargs)
-            try:
-                if not self._listens():
-                    return original(*args, **kwargs)
-                self.tell(phases.begin)
-                result = original(*args, **kwargs)
-                self.tell(phases.end_clip, original.__name__, result, args, kwargs)
-                return result
-            except BaseException as error:
-                leave_our_frames_out(error)
-                raise
-
-        return clip
-
-    def _scale(self, original: Function) -> Function:
-        def scale(scaler: GradScaler, outputs: Any, *args: Any, **kwargs: Any) -> Any:
-            if _is_compiling():
-                return original(scaler, outputs, *args, **kwargs)
-            try:
-                scaled = original(scaler, outputs, *args, **kwargs)
-                if self._listens():
-                    self.tell(self._phases.note_scaled, scaled, outputs)
-                return scaled
-            except BaseException as error:
-                leave_our_frames_out(error)
-                raise
-
-        return scale
-
-    def _unscale(self, original: Function) -> Function:
-        phases = self._phases
-
-        def unscale_(scaler: GradScaler, optimizer: Optimizer, *args: Any, **kwargs: Any) -> Any:
-            if _is_compiling():
-                return original(scaler, optimizer, *args, **kwargs)
-            try:
-                if not (self._listens() and scaler.is_enabled()):
-                    return original(scaler, optimizer, *args, **kwargs)
-                self.tell(phases.begin)
-                result = original(scaler, optimizer, *args, **kwargs)
-                self.tell(phases.end_call, Event("unscale", optimizer=optimizer))
-                return result
-            except BaseException as error:
-                leave_our_frames_out(error)
-                raise
-
-        return unscale_
-
-    def _scaler_step(self, original: Function) -> Function:
-        phases = self._phases
-
-        def step(scaler: GradScaler, optimizer: Optimizer, *args: Any, **kwargs: Any) -> Any:
-            if _is_compiling():
-                return original(scaler, optimizer, *args, **kwargs)
-            try:
-                if not (self._listens() and scaler.is_enabled()):
-                    return original(scaler, optimizer, *args, **kwargs)
-                self.tell(phases.begin)
-                steps = phases.counts.step_events
-                self.tell(phases.enter, "GradScaler.step", scaler, sys._getframe())
-                try:
-                    result = original(scaler, optimizer, *args, **kwargs)
-                finally:
-                    phases.leave(scaler)
-                if phases.counts.step_events == steps and _found_inf(scaler, optimizer):
-                    self.tell(phases.end_skipped_step, optimizer)
-                return result
-            except BaseException as error:
-                leave_our_frames_out(error)
-                raise
-
-        return step
-
-    def _scheduler_step(self, original: Function) -> Function:
-        phases = self._phases
-
-        def step(scheduler: Any, *args: Any, **kwargs: Any) -> Any:
-            if _is_compiling():
+    @_around
+    def _scheduler_step(self, original: Function, scheduler: Any, *args: Any, **kwargs: Any) -> Any:
+        if self._in_scheduler:
+            return original(scheduler, *args, **kwargs)
+        is_first = sys._getframe(2).f_code.co_name == "_initial_step"  # by its own __init__
+        self._in_scheduler = True
+        try:
+            if is_first:
                 return original(scheduler, *args, **kwargs)
-            try:
-                if self._in_scheduler or not self._listens():
-                    return original(scheduler, *args, **kwargs)
-                is_first = sys._getframe(1).f_code.co_name == "_initial_step"  # by its own __init__
-                self._in_scheduler = True
-                try:
-                    if is_first:
-                        return original(scheduler, *args, **kwargs)
-                    self.tell(phases.begin)
-                    result = original(scheduler, *args, **kwargs)
-                finally:
-                    self._in_scheduler = False
-                optimizer = getattr(scheduler, "optimizer", None)
-                event = Event("scheduler", optimizer=optimizer if isinstance(optimizer, Optimizer) else None)
-                self.tell(phases.end_call, event)
-                return result
-            except BaseException as error:
-                leave_our_frames_out(error)
-                raise
-
-        return step
+            self.tell(self._phases.begin)
+            result = original(scheduler, *args, **kwargs)
+        finally:
+            self._in_scheduler = False
+        optimizer = getattr(scheduler, "optimizer", None)
+        event = Event("scheduler", optimizer=optimizer if isinstance(optimizer, Optimizer) else None)
+        self.tell(self._phases.end_call, event)
+        return result
 
     def _wrap_scheduler(self, cls: type) -> None:
         if isinstance(vars(cls).get("step"), FunctionType):

@@ -17,8 +17,14 @@ from autograd_tui.engine.training.forward_snapshot import ModelBuffers
 from autograd_tui.engine.training.global_state import GlobalSnapshot
 from autograd_tui.engine.training.python_state import PythonState
 from autograd_tui.engine.training.state import TrainingState
-from autograd_tui.engine.training.tensor_copies import CPU, CopyBatch, TensorCopier
-from autograd_tui.engine.training.tensor_properties import in_memory, is_writable, shape_of
+from autograd_tui.engine.training.tensor_properties import (
+    CPU,
+    CopyBatch,
+    TensorCopier,
+    in_memory,
+    is_writable,
+    shape_of,
+)
 from autograd_tui.engine.training.user_code import is_out_of_memory
 
 BARE_CHECKPOINT = 16 << 10  # bytes of a checkpoint without tensors, about: random states, options, its frame

@@ -11,9 +11,10 @@ from torch import Tensor, nn
 
 from autograd_tui.engine.training.global_state import GlobalSnapshot, GlobalState
 from autograd_tui.engine.training.python_state import PythonState
-from autograd_tui.engine.training.tensor_copies import CopyBatch, has_one_block
 from autograd_tui.engine.training.tensor_properties import (
     MAX_MEASURED_VALUES,
+    CopyBatch,
+    has_one_block,
     has_shape,
     in_memory,
     is_writable,

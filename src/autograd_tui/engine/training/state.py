@@ -25,8 +25,7 @@ from autograd_tui.engine.training.optimizers import (
 )
 from autograd_tui.engine.training.python_state import PythonState, ReachableState
 from autograd_tui.engine.training.scenario import Parts
-from autograd_tui.engine.training.tensor_copies import CopyBatch
-from autograd_tui.engine.training.tensor_properties import in_memory
+from autograd_tui.engine.training.tensor_properties import CopyBatch, in_memory
 from autograd_tui.engine.training.user_code import in_call
 
 
