@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from math import prod
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from textual.app import ComposeResult
 from textual.containers import Container
@@ -67,6 +67,23 @@ SMALL_ROOMS = ROOMS | {
     LossPanel: Room(least=6, wanted=6, share=2, optional=True),
     SelectedPanel: Room(least=4, wanted=9, share=1, optional=True),
 }
+TITLES: dict[type[Panel], str] = {  # as long as there is nothing more to say
+    CodePanel: "Code",
+    ExplanationPanel: "What happened",
+    DataPanel: "Data",
+    ScatterPanel: "Fit",
+    OutputPanel: "Output",
+    ConsolePanel: "Console   what was printed, :console shows more",
+    ParametersPanel: "Parameters and gradients   ↑ ↓ select",
+    TablePanel: "Parameters and gradients, by layer",
+    SelectedPanel: "Selected",
+    BuffersPanel: "Buffers",
+    SurfacePanel: "Loss over two values",
+    PicturePanel: "Picture",
+    LossPanel: "Loss",
+}
+Options = dict[type[Panel], dict[str, Any]]  # what panels are made with
+UNFRAMED: Options = {CodePanel: {"title": "", "running_line_only": True}, ExplanationPanel: {"title": ""}}
 LARGE_BLOCK_CLASSES = ("-asked", "-picture")
 LARGE_BLOCK = Room(least=8, wanted=10)  # of columns below a table: a picture, or the numbers that enter has asked for
 
@@ -93,10 +110,17 @@ class Layout(PanelLayout):
     ABOVE: ClassVar[tuple[type[Panel], ...]] = (PhasesPanel,)  # over the whole width
     COLUMNS: ClassVar[tuple[PanelColumn, ...]] = ()
     WIDE_COLUMNS: ClassVar[tuple[PanelColumn, ...]] = ()  # where a terminal is wide
+    PANELS: ClassVar[tuple[type[Panel], ...]] = ()  # below the phases, in the order of tab
+    OPTIONS: ClassVar[Options] = {}
 
     def __init__(self) -> None:
         super().__init__(classes="-opening")  # until there is a frame
         self._arrangement = Arrangement(self.ROOMS, self.ABOVE)
+
+    def panels(self) -> ComposeResult:
+        yield PhasesPanel()
+        for panel in self.PANELS:
+            yield panel(**{"title": TITLES[panel], **self.OPTIONS.get(panel, {})})
 
     @property
     def layout(self) -> TextualLayout:
@@ -135,15 +159,6 @@ class Layout(PanelLayout):
             aside = panel is not None and each is not panel and not isinstance(each, PhasesPanel)
             each.update_classes({"-aside": aside, "-zoomed": each is panel})
 
-    def console(self) -> ComposeResult:
-        """Yield the console."""
-        yield ConsolePanel(title="Console   what was printed, :console shows more")
-
-    def details(self) -> ComposeResult:
-        """Yield what is known of the parameter under the cursor, and of the buffers."""
-        yield SelectedPanel(title="Selected")
-        yield BuffersPanel(title="Buffers")
-
 
 class WideLayout(Layout):
     """From 100 x 30, few parameters: everything side by side."""
@@ -157,20 +172,10 @@ class WideLayout(Layout):
         PanelColumn(6, (ParametersPanel, SurfacePanel, PicturePanel, SelectedPanel, BuffersPanel)),
         PanelColumn(5, (LossPanel, OutputPanel, ConsolePanel)),
     )
-
-    def panels(self) -> ComposeResult:
-        yield PhasesPanel()
-        yield CodePanel(title="Code")
-        yield ExplanationPanel(title="What happened")
-        yield DataPanel(title="Data")
-        yield ScatterPanel(title="Fit")
-        yield OutputPanel(title="Output")
-        yield from self.console()
-        yield ParametersPanel(title="Parameters and gradients   ↑ ↓ select")
-        yield from self.details()
-        yield SurfacePanel(title="Loss over two values")
-        yield PicturePanel(title="Picture")
-        yield LossPanel(title="Loss")
+    PANELS = (
+        *(CodePanel, ExplanationPanel, DataPanel, ScatterPanel, OutputPanel, ConsolePanel, ParametersPanel),
+        *(SelectedPanel, BuffersPanel, SurfacePanel, PicturePanel, LossPanel),
+    )
 
 
 class FoldedLayout(Layout):
@@ -188,21 +193,11 @@ class FoldedLayout(Layout):
         PanelColumn(7, (TablePanel, SurfacePanel, PicturePanel, SelectedPanel, ScatterPanel)),
         PanelColumn(5, (PicturePanel, OutputPanel, BuffersPanel)),
     )
-
-    def panels(self) -> ComposeResult:
-        yield PhasesPanel()
-        yield CodePanel(title="Code")
-        yield ExplanationPanel(title="What happened")
-        yield DataPanel(title="Data")
-        yield OutputPanel(title="Output")
-        yield LossPanel(title="Loss")
-        yield from self.console()
-        hint = "~ from a sample · enter opens · / finds · :sort update"
-        yield TablePanel(title="Parameters and gradients, by layer", hint=hint)
-        yield SurfacePanel(title="Loss over two values")
-        yield PicturePanel(title="Picture")
-        yield from self.details()
-        yield ScatterPanel(title="Fit")
+    PANELS = (
+        *(CodePanel, ExplanationPanel, DataPanel, OutputPanel, LossPanel, ConsolePanel, TablePanel),
+        *(SurfacePanel, PicturePanel, SelectedPanel, BuffersPanel, ScatterPanel),
+    )
+    OPTIONS: ClassVar[Options] = {TablePanel: {"hint": "~ from a sample · enter opens · / finds · :sort update"}}
 
 
 class NarrowLayout(Layout):
@@ -213,19 +208,11 @@ class NarrowLayout(Layout):
         PanelColumn(7, (ExplanationPanel, ParametersPanel, DataPanel)),
         PanelColumn(5, (SurfacePanel, PicturePanel, ScatterPanel, SelectedPanel, LossPanel)),
     )
-
-    def panels(self) -> ComposeResult:
-        yield PhasesPanel()
-        yield CodePanel(running_line_only=True)
-        yield ExplanationPanel()
-        yield ParametersPanel(title="Parameters and gradients   ↑ ↓ select")
-        yield DataPanel(title="Data")
-        yield SurfacePanel(title="Loss over two values")
-        yield PicturePanel(title="Picture")
-        yield ScatterPanel(title="Fit")
-        yield LossPanel(title="Loss")
-        yield SelectedPanel(title="Selected")
-        yield from self.console()
+    PANELS = (
+        *(CodePanel, ExplanationPanel, ParametersPanel, DataPanel),
+        *(SurfacePanel, PicturePanel, ScatterPanel, LossPanel, SelectedPanel, ConsolePanel),
+    )
+    OPTIONS = UNFRAMED
 
 
 class NarrowFoldedLayout(Layout):
@@ -236,18 +223,11 @@ class NarrowFoldedLayout(Layout):
         PanelColumn(1, (LossPanel,)),
         PanelColumn(1, (SurfacePanel, PicturePanel, SelectedPanel, OutputPanel)),
     )
-
-    def panels(self) -> ComposeResult:
-        yield PhasesPanel()
-        yield CodePanel(running_line_only=True)
-        yield ExplanationPanel()
-        yield TablePanel(title="By layer", hint="enter opens · / finds a name")
-        yield LossPanel(title="Loss")
-        yield SurfacePanel(title="Loss over two values")
-        yield PicturePanel(title="Picture")
-        yield OutputPanel(title="Output")
-        yield SelectedPanel(title="Selected")
-        yield from self.console()
+    PANELS = (
+        *(CodePanel, ExplanationPanel, TablePanel, LossPanel),
+        *(SurfacePanel, PicturePanel, OutputPanel, SelectedPanel, ConsolePanel),
+    )
+    OPTIONS = UNFRAMED | {TablePanel: {"title": "By layer", "hint": "enter opens · / finds a name"}}
 
 
 class SmallLayout(Layout):
@@ -258,33 +238,13 @@ class SmallLayout(Layout):
         PanelColumn(
             1,
             (
-                CodePanel,
-                ParametersPanel,
-                TablePanel,
-                ExplanationPanel,
-                SurfacePanel,
-                PicturePanel,
-                LossPanel,
-                DataPanel,
-                SelectedPanel,
-                OutputPanel,
+                *(CodePanel, ParametersPanel, TablePanel, ExplanationPanel, SurfacePanel, PicturePanel),
+                *(LossPanel, DataPanel, SelectedPanel, OutputPanel),
             ),
         ),
     )
-
-    def panels(self) -> ComposeResult:
-        yield PhasesPanel()
-        yield CodePanel(running_line_only=True)
-        yield ParametersPanel()
-        yield TablePanel()
-        yield ExplanationPanel()
-        yield SurfacePanel(title="Loss over two values")
-        yield PicturePanel(title="Picture")
-        yield LossPanel(title="Loss")
-        yield DataPanel(title="Data")
-        yield SelectedPanel(title="Selected")
-        yield OutputPanel(title="Output")
-        yield from self.console()
+    PANELS = (*COLUMNS[0].panels, ConsolePanel)
+    OPTIONS = UNFRAMED | {ParametersPanel: {"title": ""}, TablePanel: {"title": ""}}
 
 
 def layout_for(size: Size, frame: Frame | None) -> type[Layout]:
