@@ -17,6 +17,8 @@ from autograd_tui.core.phase_order import Goal
 from autograd_tui.engine.open_session import open_session
 from autograd_tui.engine.session import Session
 from autograd_tui.engine.training.scenario import Options, Parts, scenario
+from autograd_tui.engine.training.stats_reader import draw_sample_indices
+from autograd_tui.engine.training.still_counter import PROBE_STRIDE
 from plain_loop import PlainLine, differing
 from session_internals import open_with_many_checkpoints, tensors, trainer_of
 from suite_options import examples
@@ -123,7 +125,23 @@ def rarely_used() -> nn.Module:
     return nn.Sequential(nn.Linear(3, 600), nn.ReLU(), nn.Linear(600, 2))
 
 
-MODELS = {"line": PlainLine, "net": net, "large": rarely_used}
+class OneSampledValueMoves(nn.Module):
+    """A line whose slope is one value of a large parameter: one of its sample, and the others never move."""
+
+    place: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.base = nn.Parameter(torch.ones(5000))
+        sampled = draw_sample_indices(5000, torch.device("cpu")).tolist()
+        probed = set(sampled[::PROBE_STRIDE])
+        self.register_buffer("place", torch.tensor([next(index for index in sampled if index not in probed)]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.base[self.place]
+
+
+MODELS = {"line": PlainLine, "net": net, "large": rarely_used, "sampled": OneSampledValueMoves}
 
 
 def greatest_error(prediction: Tensor, target: Tensor) -> Tensor:
@@ -135,7 +153,7 @@ def opened(model: str, fault: Fault, *, many: bool, **options: Any) -> Session:
     def build(_: Options) -> Parts:
         faulty = Faulty(MODELS[model](), fault)
         x = torch.rand(4, 3)
-        y = 2 * x[:, :2] + 1 if model != "line" else 2 * x + 1
+        y = 2 * x + 1 if model in ("line", "sampled") else 2 * x[:, :2] + 1
         return Parts(model=faulty, batch=lambda i: (x, y), loss=faulty.loss, metrics={"error": greatest_error})
 
     made = scenario("faulty", device="cpu")(build)
@@ -235,9 +253,12 @@ def test_the_repro_is_that_of_a_run_phase_by_phase() -> None:
         assert differing(one[key], other[key]) == []
 
 
-def test_no_frame_is_made_of_most_iterations_while_nothing_holds(monkeypatch: pytest.MonkeyPatch) -> None:
-    session = opened("net", Fault("none", 1, 1), many=False)
-    for watched in ("nonfinite", "grad_norm > 1e6", "loss > 1e6", "still 500", "loss rises 50", "update > 90"):
+@pytest.mark.parametrize(("model", "still"), [("net", "still 500"), ("large", "still 5"), ("sampled", "still 5")])
+def test_no_frame_is_made_of_most_iterations_while_nothing_holds(
+    model: str, still: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = opened(model, Fault("none", 1, 1), many=False)
+    for watched in ("nonfinite", "grad_norm > 1e6", "loss > 1e6", still, "loss rises 50", "update > 90"):
         session.arm(watched)
     trainer, made = trainer_of(session), []
     run = trainer.run

@@ -60,6 +60,7 @@ class FreeRunWatch:
         self._of_activations = [each for each in self.armed if each.kind == "dead"]
         self._has_failed = False
         self._trusts_lasting = True  # whether what lasts is looked for at the end of a stretch alone
+        self._trusts_probes = True  # whether a few values of a large parameter tell that it moves
         self._memories: Memories = {}
         self._rises: Memories = {}  # what is remembered of losses, as the iterations run
         self._sees_losses = False
@@ -126,7 +127,9 @@ class FreeRunWatch:
             if self._nonfinite:
                 self._look_for_what_is_not_finite(state)
             if self._still:
-                self._stillness = StillCounter(self._params, self._still, frame, self._memories)
+                self._stillness = StillCounter(
+                    self._params, self._still, frame, self._memories, probes=self._trusts_probes
+                )
                 self._suspect = 1 if self._stillness.holds_already else None
             if self._of_activations:
                 self._activations = ZeroShares(state.model, [each.name for each in self._of_activations])
@@ -334,6 +337,9 @@ class FreeRunWatch:
         if self._lasting is not None and not self._lasting.are_absent(len(losses)):
             suspects.append(1)  # the iterations run again, and each is looked at
             self._trusts_lasting = False
+        if self._stillness is not None and self._stillness.needs_samples:
+            suspects.append(1)
+            self._trusts_probes = False
         self.end()
         return min([*suspects, *self._suspects_by_loss(losses)], default=None)
 

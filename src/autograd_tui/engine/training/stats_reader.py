@@ -7,6 +7,7 @@ from array import array
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from itertools import accumulate, groupby
 from operator import attrgetter
 
@@ -495,11 +496,16 @@ def launch_sparse(tensor: Tensor) -> Tensor:
 def draw_sample_indices(size: int, device: torch.device) -> Tensor:
     """Return the indices of the first value and of the sample, (1 + SAMPLE_SIZE,), the same for all tensors of a size.
 
-    They are in order: memory is read faster so.
+    They are in order: memory is read faster so. They are shared on the host, where nobody may change them.
     """
+    return _draw_on_host(size).to(device)
+
+
+@lru_cache(maxsize=256)
+def _draw_on_host(size: int) -> Tensor:
     generator = torch.Generator().manual_seed(SAMPLE_SEED)
-    sample = torch.randint(size, (SAMPLE_SIZE,), generator=generator).sort().values
-    return torch.cat([sample.new_zeros(1), sample]).to(device)
+    sample = torch.randint(size, (SAMPLE_SIZE,), generator=generator, device="cpu").sort().values
+    return torch.cat([sample.new_zeros(1), sample])
 
 
 def _doubles(tensors: Sequence[Tensor]) -> Doubles:

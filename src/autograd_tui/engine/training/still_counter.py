@@ -15,15 +15,25 @@ from autograd_tui.core.watchpoint import Watchpoint
 from autograd_tui.engine.training.stats_reader import draw_sample_indices, flat_in_memory
 
 Memories = dict[Watchpoint, ConditionMemory]
+PROBE_STRIDE = 32  # between those values of a sample that tell first whether a large parameter has moved
 
 
 class StillCounter:
     """Counts how many steps in a row have left each parameter as it was, as far as its statistics show.
 
     Of a small one the count is exact; a large one may have been still no longer, since a sample alone is compared.
+    With `probes` a few values of that sample are: once none of them has moved, the steps must be counted again without.
     """
 
-    def __init__(self, params: Sequence[Tensor], armed: Sequence[Watchpoint], frame: Frame, memories: Memories) -> None:
+    def __init__(
+        self,
+        params: Sequence[Tensor],
+        armed: Sequence[Watchpoint],
+        frame: Frame,
+        memories: Memories,
+        *,
+        probes: bool = False,
+    ) -> None:
         self._armed = [(each, watched_for_stillness(each, frame)) for each in armed]
         self._watched = sorted({index for _, indices in self._armed for index in indices})
         known = {each: memories[each].still if each in memories else {} for each in armed}
@@ -34,9 +44,11 @@ class StillCounter:
             for index, count in known[each].items()
         )
         watched = [params[index] for index in self._watched]
-        self._pieces = [compared_values(each) for each in watched]
+        self._pieces = [compared_values(each, stride=PROBE_STRIDE if probes else 1) for each in watched]
         self._starts = np.cumsum([0, *(len(piece()) for piece in self._pieces[:-1])])
         self._exact = np.array([each.numel() <= SAMPLE_SIZE for each in watched], dtype=bool)
+        self._probed = ~self._exact if probes else None
+        self.needs_samples = False  # since the probes of a parameter have not moved, and others may have
         self._unchanged = np.zeros(len(watched), dtype=np.int64)  # steps in a row, in this stretch
         self._is_any_unchanged = False
         self._steps = 0
@@ -81,6 +93,9 @@ class StillCounter:
         self._is_any_unchanged = not changed.all()
         if not self._is_any_unchanged:
             return False
+        if self._probed is not None and (self._probed & ~changed).any():
+            self.needs_samples = True
+            return True
         self._exact &= ~np.logical_or.reduceat((now == 0) & (np.signbit(now) != np.signbit(before)), self._starts)
         return any(self._may_hold(watchpoint, indices) for watchpoint, indices in self._armed)
 
@@ -113,12 +128,15 @@ class StillCounter:
         return int(self._unchanged[self._watched.index(index)])
 
 
-def compared_values(param: Tensor) -> Callable[[], Tensor]:
-    """Return a function that reads the values of a parameter by which its statistics tell that it has moved."""
+def compared_values(param: Tensor, *, stride: int = 1) -> Callable[[], Tensor]:
+    """Return a function that reads the values of a parameter by which its statistics tell that it has moved.
+
+    stride: between those of a large one that are read.
+    """
     flat = flat_in_memory(param.detach())
     if flat.data_ptr() != param.data_ptr():
         raise TypeError("its values do not lie side by side")
     if param.numel() <= SAMPLE_SIZE:
         return lambda: flat
-    indices = draw_sample_indices(param.numel(), param.device)
+    indices = draw_sample_indices(param.numel(), param.device)[::stride].contiguous()
     return lambda: flat.index_select(0, indices)
