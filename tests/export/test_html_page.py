@@ -73,7 +73,7 @@ def test_every_screen_and_its_sentences_are_there(page: str) -> None:
     frames = [session.frame, *session.run_all("fbBs")]
     found = run(page)
     assert [each["index"] for each in found["frames"]] == [0, 1, 2, 3, 4]
-    assert [each["said"] for each in found["frames"]] == [explain(frame, session.about) for frame in frames]
+    assert [each["said"] for each in found["frames"]] == [explain(frame) for frame in frames]
     assert len(found["wide"]) == len(found["narrow"]) == 5
 
 

@@ -34,8 +34,7 @@ from autograd_tui.journal.frame_stream import FrameStream, frames_path
 from autograd_tui.text.frame_summary import frame_line
 from autograd_tui.text.hidden_results import hide_results
 from autograd_tui.text.plot_view import PlotView, plot_words
-from autograd_tui.text.table.layers import Layers
-from autograd_tui.text.table.table_view import TableView, ViewRow
+from autograd_tui.text.table.layers import Layers, TableView, ViewRow
 from autograd_tui.tui.app import AutogradApp
 from autograd_tui.tui.layouts import (  # type: ignore[attr-defined]
     BuffersPanel,

@@ -24,7 +24,7 @@ WORDS = ["f", "b", "s", "z", "F", "B", "S", "Z", "lr=0.05", "lr=0", "w=3", "b[0]
 
 
 def said(frame: Frame, session: Session) -> str:
-    return "\n".join(explain(frame, session.about))
+    return "\n".join(explain(frame))
 
 
 def true_loss(session: Session) -> float:
@@ -422,7 +422,7 @@ WORKED = {  # the last rows of the second step, as a calculator has them
 def test_the_arithmetic_of_the_second_step_is_worked_in_numbers(optimizer: str) -> None:
     session = open_session("linear", optimizer=optimizer)
     *_, frame = session.run_all("fbszfbs")
-    lines = explain(frame, session.about)
+    lines = explain(frame)
     assert [line for line in WORKED[optimizer] if line not in lines] == []
     check("\n".join(lines))
 
@@ -433,17 +433,17 @@ def test_what_adam_has_before_a_step_is_that_of_the_iteration_before_after_a_fre
         pass
     *_, frame = session.run_all("fbs")
     *_, same = stepped.run_all("fbsz*40 fbs")
-    assert explain(frame, session.about) == explain(same, stepped.about)
-    assert sum(line.startswith("    ") for line in explain(frame, session.about)) == 8
-    assert explain(session.look(39 * 4 + 3), session.about) == explain(stepped.look(39 * 4 + 3), stepped.about)
+    assert explain(frame) == explain(same)
+    assert sum(line.startswith("    ") for line in explain(frame)) == 8
+    assert explain(session.look(39 * 4 + 3)) == explain(stepped.look(39 * 4 + 3))
 
 
 def test_an_optimizer_whose_formula_gives_other_numbers_shows_none() -> None:
     session = open_session("linear", optimizer="adam")
     *_, frame = session.run_all("fbs")
     odd = replace(frame, step_rate=0.2)  # as if the formula had it wrong
-    assert not any("sqrt" in line for line in explain(odd, session.about))
-    assert "  w  2.0000 → 1.9000" in explain(odd, session.about)
+    assert not any("sqrt" in line for line in explain(odd))
+    assert "  w  2.0000 → 1.9000" in explain(odd)
 
 
 def test_the_comment_beside_the_step_leaves_no_option_out() -> None:

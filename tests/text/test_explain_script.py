@@ -26,7 +26,7 @@ from handmade_scripts import ABOUT, SCENES, accumulated, by_hand, closure, gan, 
 
 
 def said(frame: Frame) -> str:
-    return "\n".join(explain(frame, ABOUT))
+    return "\n".join(explain(frame))
 
 
 def with_stop(frame: Frame, **changes: Any) -> Frame:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from autograd_tui import Frame, open_session
-from autograd_tui.text.scatter import scatter_lines, scatter_title
+from autograd_tui.text.batch_table import scatter_lines, scatter_title
 from autograd_tui.text.styled_text import length, plain
 
 

@@ -55,9 +55,9 @@ def test_no_panel_shows_nan_or_infinity_in_a_style_of_what_is_well(words: str) -
 
 @pytest.mark.parametrize("words", LOUD)
 def test_a_loss_that_is_no_number_is_named_and_its_backward_is_not_recommended(words: str) -> None:
-    session, made = frames(words)
+    _, made = frames(words)
     forward = next(frame for frame in reversed(made) if frame.phase is Phase.FORWARD)
-    said = explain(forward, session.about)
+    said = explain(forward)
     assert said[0].startswith(("The loss is NaN, not a number.", "The loss is infinite (inf)."))
     assert "can now go back through it" not in " ".join(said)
     number, age = drawn(LossPanel(), forward)[0][:2]

@@ -133,7 +133,7 @@ def html_page(run: ExportedRun, *, size: tuple[int, int], theme: str | None) -> 
         name: asyncio.run(_draw(about, shown, markup, size=each, theme=theme))
         for name, each in (("wide", size), ("narrow", NARROW_SIZE))
     }
-    frames = [_frame_data(each.frame, about, newest) for each in shown]
+    frames = [_frame_data(each.frame, newest) for each in shown]
     data = {"rows": markup.rows, **screens, "frames": frames}
     fields = {
         "title": escape(about.title),
@@ -153,10 +153,10 @@ def html_page(run: ExportedRun, *, size: tuple[int, int], theme: str | None) -> 
     return Template(read_template("page.html")).substitute(fields), missing
 
 
-def _frame_data(frame: Frame, about: SessionInfo, newest: int) -> dict[str, Any]:
+def _frame_data(frame: Frame, newest: int) -> dict[str, Any]:
     command = "" if frame.command is None else f" · {frame.phase.value if frame.phase else frame.command}"
     label = f"frame {frame.index} of {newest} · iteration {frame.iteration}{command}"
-    return {"index": frame.index, "label": label, "said": explain(frame, about)}
+    return {"index": frame.index, "label": label, "said": explain(frame)}
 
 
 def _rows(markup: HtmlRows, screen: Sequence[int]) -> str:

@@ -7,7 +7,6 @@ import re
 
 from autograd_tui.core.command import Phase
 from autograd_tui.core.frame import Frame, TorchError
-from autograd_tui.core.session_protocol import SessionInfo
 from autograd_tui.text.batch_table import errors_of_mean_square
 from autograd_tui.text.equation import evaluated, exact
 from autograd_tui.text.explain_backward import MAX_NAMED, count_parameters, explain_backward, list_names
@@ -24,13 +23,13 @@ CAN_STAND_ALONE = ("The loss ", "The gradients ", "It recorded ", "zero_grad ") 
 SEED_HINT = "Where chance made it raise, it would again: :seed=1 gives it other random numbers."
 
 
-def explain(frame: Frame, about: SessionInfo) -> list[str]:
+def explain(frame: Frame) -> list[str]:
     """Return sentences on what the frame's command did; one that starts with blanks is arithmetic."""
     if frame.script:
         return [*nonfinite_warnings(frame), *explain_script(frame, frame.script)]
     if frame.error:
         return _raised(frame, frame.error)
-    return [*nonfinite_warnings(frame), *_happened(frame, about)]
+    return [*nonfinite_warnings(frame), *_happened(frame)]
 
 
 def without_reason(sentence: str) -> str:
@@ -39,9 +38,9 @@ def without_reason(sentence: str) -> str:
     return f"{said}." if colon and said.startswith(CAN_STAND_ALONE) else ""
 
 
-def _happened(frame: Frame, about: SessionInfo) -> list[str]:
+def _happened(frame: Frame) -> list[str]:
     if frame.command is None:
-        return _first_frame(frame, about)
+        return _first_frame(frame)
     if frame.phase is Phase.FORWARD:
         return _forward(frame)
     if frame.phase is Phase.BACKWARD:
@@ -75,7 +74,7 @@ def _optimizer_words(optimizer: str) -> list[str]:
     return [OPTIMIZER_NAMES.get(name, name), *(option.replace("=", " ") for option in options)]
 
 
-def _first_frame(frame: Frame, about: SessionInfo) -> list[str]:
+def _first_frame(frame: Frame) -> list[str]:
     names = " and ".join(frame.params.layout.names)
     if frame.params.whole and len(frame.params) <= 2:
         return [

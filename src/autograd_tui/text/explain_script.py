@@ -26,7 +26,7 @@ from autograd_tui.text.styled_text import printable
 def explain_script(frame: Frame, stop: ScriptStop) -> list[str]:
     """Return sentences on what the script's last call did, and what the script did itself before it."""
     if frame.error:
-        return _raised(frame.error, stop)
+        return _raised(frame.error)
     return [*_by_hand(frame, stop), *_happened(frame, stop), *_circumstances(stop)]
 
 
@@ -259,7 +259,7 @@ def message_lines(error: TorchError) -> list[str]:
     return [printable(line) for line in error.message.strip().split("\n") if line]
 
 
-def _raised(error: TorchError, stop: ScriptStop) -> list[str]:
+def _raised(error: TorchError) -> list[str]:
     where = f" ({base_name(error.file)}, line {error.line})" if error.line else ""
     return [
         f"The script raised {error.type}{where}:",

@@ -12,8 +12,7 @@ from textual.layout import Layout as TextualLayout
 from textual.reactive import var
 
 from autograd_tui.core.frame import Frame
-from autograd_tui.text.batch_table import knows_first_batch, outputs_and_positions
-from autograd_tui.text.scatter import can_scatter
+from autograd_tui.text.batch_table import can_scatter, knows_first_batch, outputs_and_positions
 from autograd_tui.text.table.layers import MAX_PARAMETER_ROWS
 from autograd_tui.tui.arrangement import Arrangement, PanelColumn, Room
 from autograd_tui.tui.panels.batch import DataPanel, OutputPanel, PicturePanel, ScatterPanel

@@ -18,8 +18,7 @@ from autograd_tui.core.errors import Refused
 from autograd_tui.core.frame import Frame
 from autograd_tui.core.phase_order import Goal
 from autograd_tui.text.prompt.word_table import NOT_OF_SCRIPTS
-from autograd_tui.text.table.layers import Layers
-from autograd_tui.text.table.table_view import TableView, row_name, toggle_layer
+from autograd_tui.text.table.layers import Layers, TableView, row_name, toggle_layer
 from autograd_tui.tui.captured_output import CapturedOutput
 from autograd_tui.tui.help_screen import SCRIPT_RULE, HelpScreen, first_rows, key_rows, script_bindings
 from autograd_tui.tui.keys import FIRST_KEYS, KEYS, SCRIPT_FIRST_KEYS, unbound

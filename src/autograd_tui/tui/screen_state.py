@@ -22,8 +22,15 @@ from autograd_tui.text.numbers import duration
 from autograd_tui.text.plot_view import USUAL, PlotView
 from autograd_tui.text.script_lines import learn_order
 from autograd_tui.text.styled_text import one_line
-from autograd_tui.text.table.layers import MAX_PARAMETER_ROWS, Layers, ParameterColumns
-from autograd_tui.text.table.table_view import TableView, find_parameter, list_rows, move_cursor
+from autograd_tui.text.table.layers import (
+    MAX_PARAMETER_ROWS,
+    Layers,
+    ParameterColumns,
+    TableView,
+    find_parameter,
+    list_rows,
+    move_cursor,
+)
 from autograd_tui.text.trace.trace_position import TracePosition
 from autograd_tui.tui.captured_output import CapturedOutput, headline, newest_message
 from autograd_tui.tui.requests import Inspect, Look, Place, Train, Training

@@ -16,7 +16,7 @@ from autograd_tui.core.trace import Trace
 from autograd_tui.text.prompt.completion import Candidate
 from autograd_tui.text.prompt.parser import ScreenCommand, parse_prompt
 from autograd_tui.text.styled_text import plain
-from autograd_tui.text.trace.gradcheck_lines import gradcheck_target
+from autograd_tui.text.trace.grad_lines import gradcheck_target
 from autograd_tui.text.trace.health import first_alarm, health_lines
 from autograd_tui.text.trace.trace_position import TracePosition, search_candidates
 from autograd_tui.tui.help_screen import HelpScreen, first_rows, key_rows

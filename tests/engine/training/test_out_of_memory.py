@@ -106,7 +106,7 @@ def test_the_screen_says_what_to_do_in_one_sentence() -> None:
     model.fails = torch.OutOfMemoryError(
         f"{told} Including non-PyTorch memory, this process has 78 GiB in use. And so on."
     )
-    first, *others = explain(session.run("f"), session.about)
+    first, *others = explain(session.run("f"))
     assert first.startswith("forward raised OutOfMemoryError (test_out_of_memory.py, line ")
     assert first.endswith("): there was too little memory left for it, a smaller batch needs less.")
     assert others == ["Parameters, gradients, buffers and random numbers are as before it.", told]

@@ -131,9 +131,7 @@ def test_what_a_forward_moves_itself_is_no_move_of_a_step(
     assert ways[:2] == [0, 0]
     assert forward.moves is not None
     assert list(forward.moves) == pytest.approx(ways, rel=1e-4)
-    assert explain(forward, session.about)[0].endswith(
-        "Its own code has changed teacher.weight, teacher.bias: no step did that."
-    )
+    assert explain(forward)[0].endswith("Its own code has changed teacher.weight, teacher.bias: no step did that.")
     assert not forward.loss_is_old
     session.run("b")
     step = session.run("s")

@@ -77,7 +77,7 @@ def test_numbers_of_a_sample_are_marked_and_enter_offered() -> None:
 def test_what_is_from_a_sample_has_two_digits_wherever_it_stands() -> None:
     session = large("fbs", optimizer="sgd,momentum=0.9")
     frame = session.frame
-    shown = [said(frame, "gate"), *explain(frame, session.about), key_number(frame, Phase.STEP, 20)]
+    shown = [said(frame, "gate"), *explain(frame), key_number(frame, Phase.STEP, 20)]
     shown += [plain(line) for line in layer_lines(frame, "body", [1, 2], width=80)]
     found = re.findall(r"~(-?[\d.]+)", "\n".join(shown))
     assert len(found) > 6

@@ -11,9 +11,8 @@ from hypothesis import strategies as st
 from autograd_tui.core.frame import Frame
 from autograd_tui.text.prompt.word_table import SORT_COLUMNS
 from autograd_tui.text.styled_text import Line, length, plain
-from autograd_tui.text.table.layers import Layers, ParameterColumns
+from autograd_tui.text.table.layers import Layers, ParameterColumns, TableView, ViewRow, list_rows
 from autograd_tui.text.table.table_rows import TableRows, shorten_name, shorten_names
-from autograd_tui.text.table.table_view import TableView, ViewRow, list_rows
 from nested_models import NAMES, open_nested
 from session_internals import state_of
 

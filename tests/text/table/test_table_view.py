@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autograd_tui.text.prompt.word_table import SORT_COLUMNS as SORTABLE
-from autograd_tui.text.table.layers import Layers, ParameterColumns
-from autograd_tui.text.table.table_view import (
+from autograd_tui.text.table.layers import (
+    Layers,
+    ParameterColumns,
     TableView,
     ViewRow,
     count_rows,

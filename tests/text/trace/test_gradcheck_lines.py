@@ -7,7 +7,7 @@ import pytest
 from autograd_tui.core.gradcheck_result import GradCheck, Verdict
 from autograd_tui.engine.open_session import open_session
 from autograd_tui.text.styled_text import length, plain
-from autograd_tui.text.trace.gradcheck_lines import gradcheck_lines
+from autograd_tui.text.trace.grad_lines import gradcheck_lines
 
 
 @pytest.fixture(scope="module")

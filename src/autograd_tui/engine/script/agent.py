@@ -15,7 +15,7 @@ from datetime import timedelta
 from functools import wraps
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -34,15 +34,12 @@ from autograd_tui.engine.script.agent_messages import (
     Detach,
     Ended,
     GoOn,
-    GradientOrder,
     Hello,
     NoSnapshot,
     Return,
     SeamsOff,
     Snapshot,
     Stop,
-    SurfaceOrder,
-    SurfaceSoFar,
     TerminalBack,
     WantsTerminal,
 )
@@ -50,7 +47,7 @@ from autograd_tui.engine.script.forked_copy import RunsOn
 from autograd_tui.engine.script.lending import Lending, Reason, hold_exceptions, without_interrupts
 from autograd_tui.engine.script.script_frames import error_frame
 from autograd_tui.engine.script.script_free_run import FreeRun, LossRecord
-from autograd_tui.engine.script.snapshot import CatchUp, Snapshots, children_unheard, take_terminal
+from autograd_tui.engine.script.snapshot import CatchUp, Snapshots, take_terminal
 from autograd_tui.engine.script.watch_filter import WatchFilter
 
 if TYPE_CHECKING:
@@ -218,12 +215,14 @@ class Agent:
         trace = recorder.take(frame) if recorder is not None else None
         problem = recorder.problem if recorder is not None and trace is None else None
         losses, self._last_sent = self._losses.take(), frame.index
-        return self._send(Stop(self._encoder.line(frame), held, self.ends_iteration, losses, fired, trace, problem))
+        return self.send_message(
+            Stop(self._encoder.line(frame), held, self.ends_iteration, losses, fired, trace, problem)
+        )
 
     def give_up(self, reason: str) -> None:
         """Tell the screen that the seams are off, and why."""
         if not self.is_over and self._is_attached():
-            self._send(SeamsOff(reason))
+            self.send_message(SeamsOff(reason))
         self.is_over = True
 
     def hold_error(self, error: BaseException) -> None:
@@ -234,7 +233,7 @@ class Agent:
         self.phases.count_passed()
         self.phases.counts.index += 1
         frame = error_frame(self.phases, error)
-        if self._send(Stop(self._encoder.line(frame), True, False, self._losses.take())):
+        if self.send_message(Stop(self._encoder.line(frame), True, False, self._losses.take())):
             self._held = frame
             self._hold(frame.index)
 
@@ -266,7 +265,7 @@ class Agent:
     def _tell(self, message: Any) -> None:
         """Tell the screen what the script wants of the terminal, also where its seams are off."""
         if self._connection is not None or (not self.is_over and self._is_attached()):
-            self._send(message)
+            self.send_message(message)
 
     # Attaching and holding.
 
@@ -283,7 +282,7 @@ class Agent:
             self.is_over = True
             return False
         atexit.register(self._say_end)
-        return self._send(self._hello())
+        return self.send_message(self._hello())
 
     def _connect(self) -> Connection:
         attached = socket.socket(socket.AF_UNIX)
@@ -304,7 +303,7 @@ class Agent:
             self._send_last_frame()
         ended = Ended(self.phases.counts.index, self._losses.take(), held, raised=has_raised)
         self._snapshots.unmute()
-        if self._send(ended) and held:
+        if self.send_message(ended) and held:
             self._hold(None)
 
     def _send_last_frame(self) -> None:
@@ -324,7 +323,7 @@ class Agent:
     def say_no_snapshot(self, reason: str) -> None:
         """Tell the screen why the script cannot be taken back to here."""
         if self._connection is not None:
-            self._send(NoSnapshot(reason))
+            self.send_message(NoSnapshot(reason))
 
     def reconnect(self, parent: int, snapshot: Snapshot | None) -> Connection | None:
         """Attach as a process that was forked from `parent`, as a snapshot or as the script."""
@@ -333,7 +332,7 @@ class Agent:
         self._connection, self._pid = self._connect(), os.getpid()
         self.lending.process = self._pid
         self._encoder = FrameEncoder()
-        return self._connection if self._send(replace(self._hello(), parent=parent, snapshot=snapshot)) else None
+        return self._connection if self.send_message(replace(self._hello(), parent=parent, snapshot=snapshot)) else None
 
     def _catch_up(self, order: Return) -> CatchUp:
         """Run on to where the order says, in a process that was a snapshot."""
@@ -357,7 +356,7 @@ class Agent:
         versions = {"python": sys.version.split()[0], "torch": str(torch.__version__)}
         return Hello(os.getpid(), None, int(rank) if rank else None, file, tuple(sys.argv[1:]), versions)
 
-    def _send(self, message: Any) -> bool:
+    def send_message(self, message: Any) -> bool:
         """Send to the screen; return whether it is there."""
         assert self._connection is not None
         try:
@@ -400,7 +399,7 @@ class Agent:
                     return
                 case Ask(stop=stop) if stop == index:
                     try:
-                        index = self._answer(message, index)
+                        index = self._answer(message)
                     except RunsOn:  # in a copy
                         return
                 case Detach():
@@ -433,7 +432,7 @@ class Agent:
                 pause=self._pause,
             )
 
-    def _answer(self, ask: Ask, index: int) -> int:
+    def _answer(self, ask: Ask) -> int:
         """Answer, and return the index of the stop that the script is held at now."""
         try:
             answer = Answer(self._asked(ask))
@@ -442,69 +441,21 @@ class Agent:
         except Exception as error:
             text = " ".join(str(error).split())[:200]
             answer = Answer(refused=f"the script could not answer: {type(error).__name__}: {text}")
-        self._send(answer)
+        self.send_message(answer)
         return self.phases.counts.index
 
     def _asked(self, ask: Ask) -> Any:
-        from autograd_tui.engine.script import stop_requests
-
-        if self._held.error is not None and ask.what == "set":
-            raise Refused("the script has raised, and ends: nothing that is set would be used.")
-        match ask.what, ask.arguments:
-            case "set", (command,):
-                self._send_setting(command, stop_requests.setting(self.phases, self._held, command))
-                return None
-            case "inspect", (name,):
-                return stop_requests.inspected(self.phases, self._held, name)
-            case "modules", ():
-                return tuple(self.phases.registry.modules())
-            case "check_gradient", (order,):
-                return self._check_gradient(order)
-            case "latest_forward", ():
-                recorder, forward = self.phases.recorder, self.phases.counts.forward_index
-                return forward, recorder is not None and any(recorder.taped(forward))
-            case "repro", (path,):
-                from autograd_tui.engine.script.repro_writer import write_repro
-
-                return write_repro(self.phases, path)
-            case "surface", (order,) if self._snapshots.is_copy:
-                self._measure_surface(order)
-        raise Refused(f"{ask.what} cannot be had of a script yet.")
-
-    def _check_gradient(self, order: GradientOrder) -> Any:
-        """Have copies of this process make the forward that comes next, again and again."""
-        from autograd_tui.engine.script import repeated_gradcheck
-
-        def is_wanted() -> bool:
-            return not self.is_paused and self._connection is not None and not self._connection.poll(0)
-
-        with children_unheard():
-            return repeated_gradcheck.check_gradient(self, order, is_wanted, self._send)
-
-    def _measure_surface(self, order: SurfaceOrder) -> NoReturn:
-        """Have copies of this process make the forward that comes next; the first answer is followed by others.
-
-        This process is a copy too, and ends with that, or where nobody reads it any more.
-        """
-        from autograd_tui.engine.script import repeated_surface
+        from autograd_tui.engine.script.stop_requests import answer
 
         assert self._connection is not None
-        connection, has_answered = self._connection, False
+        return answer(self, self._held, ask, self._connection)
 
-        def tell(so_far: SurfaceSoFar) -> None:
-            nonlocal has_answered
-            self._send(so_far if has_answered else Answer(so_far))
-            has_answered = True
+    @property
+    def is_copy(self) -> bool:
+        """Whether this process was forked from the script's own, to be gone back to."""
+        return self._snapshots.is_copy
 
-        with children_unheard():
-            try:
-                repeated_surface.measure_surface(self, order, lambda: not connection.poll(0), tell)
-            except Refused:
-                if not has_answered:
-                    raise
-        os._exit(0)
-
-    def _send_setting(self, command: Command, carry_out: Callable[[], None]) -> None:
+    def carry_out_setting(self, command: Command, carry_out: Callable[[], None]) -> None:
         """Carry out a setting and send its frame, at which the script is held now."""
         self._held = self.phases.set(command, carry_out)
         run = self._free_run

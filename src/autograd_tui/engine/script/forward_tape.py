@@ -19,8 +19,7 @@ from torch import Tensor, nn
 
 from autograd_tui.engine.script.call_site import user_frames
 from autograd_tui.engine.script.pickled_object import Pickled, pickle_into
-from autograd_tui.engine.script.registry import local_variables, variables
-from autograd_tui.engine.script.tensor_access import untouched
+from autograd_tui.engine.script.registry import local_variables, untouched, variables
 from autograd_tui.engine.tracing.call_description import call_name, writes_in_place
 from autograd_tui.engine.training.tensor_properties import tensors_in, version_of
 
@@ -175,7 +174,7 @@ class ForwardTape:
             self._copy(use)
 
     @_guarded
-    def leave_module(self, module: nn.Module, output: Any) -> None:
+    def leave_module(self, output: Any) -> None:
         """Take up what an outermost call of a module has returned."""
         begun, self._module, self._begun = self._begun, None, None
         if begun is not None and output is not None:

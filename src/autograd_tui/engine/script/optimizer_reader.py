@@ -14,8 +14,7 @@ from autograd_tui.core.errors import Refused
 from autograd_tui.core.frame import ParamGroups
 from autograd_tui.core.optimizer_spec import OptimizerSpec
 from autograd_tui.core.tensor_stats import StatsTable
-from autograd_tui.engine.script.registry import Registry
-from autograd_tui.engine.script.tensor_access import readable_group
+from autograd_tui.engine.script.registry import Registry, readable_group
 from autograd_tui.engine.training.optimizers import optimizer_classes, optimizer_text, optimizer_to_spec
 from autograd_tui.engine.training.stats_reader import StatsReader, TensorGroup
 from autograd_tui.engine.training.tensor_properties import is_number_or_tensor

@@ -18,8 +18,7 @@ from autograd_tui.core.frame import Frame
 from autograd_tui.core.trace import Source, Trace
 from autograd_tui.engine.script.forward_tape import ForwardTape, TapedForward
 from autograd_tui.engine.script.optimizer_reader import spec_of
-from autograd_tui.engine.script.registry import variables
-from autograd_tui.engine.script.tensor_access import untouched
+from autograd_tui.engine.script.registry import untouched, variables
 from autograd_tui.engine.tracing.autograd_graph import AutogradGraph, SavedTensor, SavedTensors, has_packed
 from autograd_tui.engine.tracing.backward_tracer import BackwardTracer, Hook
 from autograd_tui.engine.tracing.forward_tracer import BegunCall, ForwardTracer, TorchLookups, TracedCall
@@ -189,7 +188,7 @@ class ScriptRecorder:
     def leave_module(self, module: nn.Module, output: Any, *, outermost: bool) -> None:
         """Go on with the tracer behind a module that ran without it."""
         if outermost and self._tracer is not None:
-            self._tracer.tape.leave_module(module, output)
+            self._tracer.tape.leave_module(output)
         if self._suspended is module and self._tracer is not None:
             self._suspended = None
             self._enter(self._tracer)

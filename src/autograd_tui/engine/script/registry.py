@@ -1,4 +1,4 @@
-"""The models, optimizers and parameters of a script, found in its variables and named as those are."""
+"""The models, optimizers and parameters of a script: found in its variables, and read without a trace in its run."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import gc
 import sys
 import weakref
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from dis import get_instructions
 from functools import cache
@@ -17,7 +18,9 @@ from torch import Tensor, nn
 
 from autograd_tui.core.errors import Refused, first_few
 from autograd_tui.engine.script.call_site import user_frames
-from autograd_tui.engine.training.tensor_properties import has_shape
+from autograd_tui.engine.script.module_calls import without_modes
+from autograd_tui.engine.training.stats_reader import TensorGroup
+from autograd_tui.engine.training.tensor_properties import has_shape, in_memory
 
 Optimizer = torch.optim.Optimizer
 MAX_LISTED = 64  # items of a list or dict in a variable that are looked at
@@ -394,3 +397,27 @@ def named_param(params: Mapping[str, Tensor], name: str) -> Tensor:
     if name not in params:
         raise Refused(f'there is no parameter "{name}": this script has {first_few(list(params))}.')
     return params[name]
+
+
+@contextmanager
+def untouched() -> Iterator[None]:
+    """Read tensors without a graph, autocast, or the user's own modes around."""
+    with ExitStack() as stack:
+        stack.enter_context(torch.no_grad())
+        stack.enter_context(without_modes())
+        for device in ("cpu", "cuda"):
+            if torch.is_autocast_enabled(device):
+                stack.enter_context(torch.autocast(device, enabled=False))
+        yield
+
+
+def readable_group(tensors: Mapping[str, Tensor], *, exact: bool = True, sampled_range: bool = True) -> TensorGroup:
+    """Return tensors to measure together; what cannot be read, or not without the other ranks, is not."""
+    return TensorGroup({name: _readable(each) for name, each in tensors.items()}, exact, sampled_range)
+
+
+def _readable(tensor: Tensor) -> Tensor:
+    """Return this rank's part of a distributed tensor, and nothing to measure of one whose memory was given back."""
+    if type(tensor).__name__ == "DTensor":
+        tensor = tensor._local_tensor  # type: ignore[attr-defined]  # reading the whole would wait for the others
+    return tensor if in_memory(tensor) else torch.empty(tensor.shape, dtype=tensor.dtype, device="meta")

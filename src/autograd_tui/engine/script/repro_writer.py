@@ -33,7 +33,7 @@ from autograd_tui.engine.script.forward_tape import (
 )
 from autograd_tui.engine.script.main_source import MainSource, SourceParts, imported_modules, user_folders
 from autograd_tui.engine.script.pickled_object import pickle_into
-from autograd_tui.engine.script.tensor_access import untouched
+from autograd_tui.engine.script.registry import untouched
 
 if TYPE_CHECKING:
     from autograd_tui.engine.script.loop_phases import Phases

@@ -20,8 +20,7 @@ from autograd_tui.engine.script.call_site import call_site, call_words_at, site_
 from autograd_tui.engine.script.event_counts import GradHistory, Place, Seen, seen_grads
 from autograd_tui.engine.script.module_calls import ModuleCall
 from autograd_tui.engine.script.optimizer_reader import OptimizerReader
-from autograd_tui.engine.script.registry import NamedModel
-from autograd_tui.engine.script.tensor_access import readable_group, untouched
+from autograd_tui.engine.script.registry import NamedModel, readable_group, untouched
 from autograd_tui.engine.training.frame_reader import as_top, largest_outputs
 from autograd_tui.engine.training.stats_reader import StatsReader, TensorGroup
 from autograd_tui.engine.training.tensor_properties import has_shape

@@ -38,9 +38,8 @@ from autograd_tui.text.derivation.small_tensor import (
 from autograd_tui.text.equation import evaluated, exact, headed_rows, wrapped_rows
 from autograd_tui.text.numbers import terse
 from autograd_tui.text.styled_text import Line, length, one_line, plain
-from autograd_tui.text.trace.expression import differential, expression
 from autograd_tui.text.trace.health import why_it_raised
-from autograd_tui.text.trace.tensor_words import nested, saved_name, shape_words, value_words
+from autograd_tui.text.trace.tensor_words import differential, expression, nested, saved_name, shape_words, value_words
 
 BACKWARD_RULES: dict[str, BackwardRule] = {  # by the node's name
     **ELEMENTWISE_RULES,

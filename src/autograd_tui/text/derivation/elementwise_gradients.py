@@ -25,7 +25,7 @@ from autograd_tui.text.derivation.small_tensor import (
     summed_over,
 )
 from autograd_tui.text.numbers import parse_integers, terse
-from autograd_tui.text.trace.expression import differential, inner, tight
+from autograd_tui.text.trace.tensor_words import differential, inner, tight
 
 REORDERED = "the same values in another order: the gradient is ordered back"
 SELECTED = "the gradient goes back to the values that were taken, the others get 0"

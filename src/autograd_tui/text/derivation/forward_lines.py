@@ -25,8 +25,17 @@ from autograd_tui.text.derivation.small_tensor import SmallTensor, overflow_mess
 from autograd_tui.text.equation import headed_rows, wrapped_rows
 from autograd_tui.text.numbers import terse
 from autograd_tui.text.styled_text import Line, one_line
-from autograd_tui.text.trace.expression import expression, inner, plain_name, short_name
-from autograd_tui.text.trace.tensor_words import name_of, nested, saved_name, shape_words, value_words
+from autograd_tui.text.trace.tensor_words import (
+    expression,
+    inner,
+    name_of,
+    nested,
+    plain_name,
+    saved_name,
+    shape_words,
+    short_name,
+    value_words,
+)
 
 UNARY_FUNCTIONS = (  # without a formula here
     *("acos", "acosh", "arccos", "arcsin", "asin", "atanh", "digamma", "erfinv", "expm1", "lgamma", "log10", "log1p"),

@@ -33,7 +33,7 @@ from autograd_tui.text.derivation.small_tensor import (
 )
 from autograd_tui.text.equation import exact, parenthesized
 from autograd_tui.text.numbers import terse
-from autograd_tui.text.trace.expression import (
+from autograd_tui.text.trace.tensor_words import (
     REVERSED,
     SIGNS,
     call_expression,

@@ -27,7 +27,7 @@ from autograd_tui.text.derivation.small_tensor import (
     scatter_add,
     transposed,
 )
-from autograd_tui.text.trace.expression import differential, inner, short_name
+from autograd_tui.text.trace.tensor_words import differential, inner, short_name
 
 ATTENTION_WEIGHTS = "P = softmax(query @ key.T × scale)"
 SCORE_GRADIENT = "D = P × (upstream @ value.T - its mean by P)"

@@ -17,8 +17,7 @@ from autograd_tui.text.derivation.derivation import (
 from autograd_tui.text.derivation.small_tensor import Shape, SmallTensor, full, map_values
 from autograd_tui.text.equation import evaluated, parenthesized, with_digits
 from autograd_tui.text.numbers import parse_float, parse_integers
-from autograd_tui.text.trace.expression import expression, operands
-from autograd_tui.text.trace.tensor_words import name_of, op_name
+from autograd_tui.text.trace.tensor_words import expression, name_of, op_name, operands
 
 LETTERS = "ABCDEFGH"  # names of what has none inside an operation
 

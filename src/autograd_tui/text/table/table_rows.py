@@ -21,8 +21,7 @@ from autograd_tui.text.sparkline import (
 )
 from autograd_tui.text.styled_text import Line, wrapped
 from autograd_tui.text.table.gradient_status import gradient_statuses
-from autograd_tui.text.table.layers import Indices, Layers, ParameterColumns
-from autograd_tui.text.table.table_view import TableView, ViewRow, row_parameters
+from autograd_tui.text.table.layers import Indices, Layers, ParameterColumns, TableView, ViewRow, row_parameters
 
 GUTTER = 3  # cursor, opened, a blank
 MIN_NAME_WIDTH = 17  # characters of the longest names that other columns leave

@@ -86,11 +86,11 @@ def _saved_state(trace: Trace, op: Operation) -> str:
 
 def _outgoing_words(trace: Trace, node: Node | None, index: int, value: Value | None, width: int) -> str:
     next_node = node.next[index] if node and index < len(node.next) else None
-    to = f"  to {_target_name(trace, trace.nodes[next_node])}" if next_node is not None else ""
+    to = f"  to {_target_name(trace.nodes[next_node])}" if next_node is not None else ""
     return f"{value_words(value, max(width - LABEL_WIDTH - len(to), 16))}{to}"
 
 
-def _target_name(trace: Trace, node: Node) -> str:
+def _target_name(node: Node) -> str:
     return one_line(node.param or "a leaf") if node.param is not None else one_line(node.name)
 
 

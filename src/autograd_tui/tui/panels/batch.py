@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from autograd_tui.core.frame import Frame
 from autograd_tui.core.picture import Picture
-from autograd_tui.text.batch_table import batch_lines, outputs_and_positions, prediction_lines
+from autograd_tui.text.batch_table import (
+    batch_lines,
+    outputs_and_positions,
+    prediction_lines,
+    scatter_lines,
+    scatter_title,
+)
 from autograd_tui.text.hidden_results import HiddenResults
 from autograd_tui.text.numbers import bar, number
 from autograd_tui.text.picture_lines import age, legend, picture_lines
-from autograd_tui.text.scatter import scatter_lines, scatter_title
 from autograd_tui.text.styled_text import Line
 from autograd_tui.tui.panels.panel import Panel
 

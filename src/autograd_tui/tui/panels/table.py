@@ -12,10 +12,9 @@ from autograd_tui.core.history import History
 from autograd_tui.text.sparkline import TREND_VALUES
 from autograd_tui.text.styled_text import Line, more_line, scrolled
 from autograd_tui.text.table.gradient_status import gradient_summary
-from autograd_tui.text.table.layers import Layers, ParameterColumns
+from autograd_tui.text.table.layers import Layers, ParameterColumns, ViewRow, count_rows, list_rows, row_parameters
 from autograd_tui.text.table.selected_row import best_to_show, layer_lines, no_selection_lines, parameter_lines
 from autograd_tui.text.table.table_rows import TableLayout, TableRows, buffer_lines
-from autograd_tui.text.table.table_view import ViewRow, count_rows, list_rows, row_parameters
 from autograd_tui.tui.panels.panel import Panel
 
 HINT_GAP = " · "

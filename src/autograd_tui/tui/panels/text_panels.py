@@ -111,7 +111,7 @@ class ExplanationPanel(Panel):
                 sentence,
                 "error" if index < warnings else "strong" if sentence.startswith("  ") and sentence[2] != " " else "",
             )
-            for index, sentence in enumerate(explain(frame, self.about))
+            for index, sentence in enumerate(explain(frame))
         ]
         # The story stands behind the arithmetic, before what is the same each time.
         arithmetic = [index for index, (sentence, _) in enumerate(sentences) if sentence.startswith("  ")]

@@ -13,8 +13,7 @@ from autograd_tui.text.derivation.chain_rule import chain_rule_lines
 from autograd_tui.text.frame_summary import raised_line
 from autograd_tui.text.script_lines import code_title, script_code_lines
 from autograd_tui.text.styled_text import Line, one_line, wrapped
-from autograd_tui.text.trace.grad_lines import grad_lines, grad_operations, grad_summary
-from autograd_tui.text.trace.gradcheck_lines import gradcheck_lines
+from autograd_tui.text.trace.grad_lines import grad_lines, grad_operations, grad_summary, gradcheck_lines
 from autograd_tui.text.trace.graph_lines import GraphView, can_be_drawn
 from autograd_tui.text.trace.health import health_lines
 from autograd_tui.text.trace.module_tree import ModuleTree, ModuleTreeView
