@@ -9,17 +9,15 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import torch
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
 
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.frame import Frame
-from autograd_tui.engine.gradcheck.detached_values import OperationsDiffer
+from autograd_tui.engine.gradcheck.detached_values import CallPoints, OperationsDiffer
 from autograd_tui.engine.script.agent_messages import GradientOrder, SurfaceOrder
 from autograd_tui.engine.script.forked_copy import Answers, Failure, ForkedCopy, RunsOn, failure_of, fork_copy
 from autograd_tui.engine.script.recording import has_compiled, mode_of_script
@@ -298,22 +296,3 @@ def next_node() -> int:
 def _listed(names: Sequence[str]) -> str:
     *others, last = dict.fromkeys(names)
     return f"{', '.join(others)} and {last}" if others else last
-
-
-class CallPoints(TorchFunctionMode):
-    """Calls `reached` behind each call of PyTorch inside `with`; the calls run inside `modes`."""
-
-    def __init__(self, reached: Callable[[], None]) -> None:
-        super().__init__()
-        self.modes: tuple[TorchFunctionMode, ...] = ()  # outermost first
-        self._reached = reached
-
-    def __torch_function__(
-        self, func: Callable[..., Any], types: Iterable[type], args: Any = (), kwargs: Any = None
-    ) -> Any:
-        with ExitStack() as stack:
-            for mode in self.modes:
-                stack.enter_context(mode)
-            result = func(*args, **(kwargs or {}))
-        self._reached()
-        return result
