@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from autograd_tui.core.phase_order import Goal
 from autograd_tui.core.session_protocol import InteractiveSession
 from autograd_tui.engine.script import script_session
 from autograd_tui.tui import app
+from autograd_tui.tui.lent_terminal import LentTerminal
 
 TRAINS = """
 import sys, torch
@@ -62,6 +64,43 @@ def test_a_script_that_has_ended_gives_its_exit_code(command: Callable[..., int]
     assert command(TRAINS, to_its_end) == 5
     assert command(TRAINS, lambda session: 0) == 0  # it was left while it was held
     assert command(TRAINS, lambda session: to_its_end(session) or 1) == 1  # a bug of ours is no end of the script's
+
+
+def test_a_script_that_is_left_before_it_has_trained_gives_no_exit_code_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "train.py").write_text("import time; time.sleep(60)")
+    monkeypatch.setattr(script_command, "check_terminal", lambda: None)
+
+    def on_screen(open_session: Callable[[None], InteractiveSession], *_: Any, lent: LentTerminal, **__: Any) -> int:
+        threading.Timer(0.2, lent.close).start()  # as `q` does
+        with pytest.raises(script_session.NeverTrained):
+            open_session(None)
+        return 0
+
+    monkeypatch.setattr(app, "run_on_screen", on_screen)
+    assert script_command.script(["--no-journal", str(tmp_path / "train.py")]) == 0
+
+
+def test_what_python_would_not_run_is_refused_before_a_screen_opens(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for each in ("train.py", "notes.ipynb"):
+        (tmp_path / each).write_text("pass")
+    (tmp_path / "package.py").mkdir()
+    refusals = {
+        "": "no script is named",
+        "trian.py": 'there is no file "trian.py": the nearest is train.py.',
+        "train": 'there is no file "train": the nearest is train.py.',
+        "elsewhere/": 'there is no file "elsewhere/".',
+        "notes.ipynb": '"notes.ipynb" is a notebook: jupyter nbconvert --to script notes.ipynb makes a script of it.',
+        "package.py": '"package.py" is a folder without a __main__.py, which Python would run: name a file in it.',
+    }
+    for words, sentence in refusals.items():
+        with pytest.raises(Refused) as error:
+            script_command.script(words.split())
+        assert str(error.value).startswith(sentence)
 
 
 def test_a_session_that_never_came_about_says_so(tmp_path: Path) -> None:

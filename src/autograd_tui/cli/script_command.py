@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +83,7 @@ def script(words: list[str]) -> int:
         return session
 
     looks = {"theme": options.theme, "ascii_only": options.ascii}
-    title = os.path.basename(command[1] if command[0] in ("-m", "--") else command[0])
+    title = os.path.basename((command[1] if command[0] in ("-m", "--") else command[0]).rstrip(os.sep))
     code = run_on_screen(
         open_one,
         Commands(),
@@ -94,8 +95,9 @@ def script(words: list[str]) -> int:
         says_command=attach is None,
         **looks,
     )
+    own_code = ended[0].exit_code if ended else None
     is_own = code == 0 or (ended and isinstance(ended[0], NeverTrained))  # not that of a bug or a signal
-    return (ended[0].exit_code or 0) if ended and is_own else code
+    return own_code if own_code is not None and is_own else code
 
 
 def _export(*arguments: Any, **options: Any) -> str:
@@ -120,5 +122,19 @@ def _check(command: list[str]) -> None:
     """Raise Refused where there is nothing to start."""
     if not command or command in (["-m"], ["--"]):
         raise Refused(f"no script is named: {USAGE}.")
-    if command[0].endswith(".py") and not os.path.isfile(command[0]):
-        raise Refused(f"there is no file {command[0]}.")
+    name = command[0]
+    if name in ("-m", "--"):
+        return
+    if not os.path.exists(name):
+        folder, base = os.path.split(name)
+        try:
+            files = [each for each in os.listdir(folder or ".") if each.endswith(".py")]
+        except (OSError, ValueError):  # there is no such folder, or a name that none can have
+            files = []
+        close = get_close_matches(base, files, n=1)
+        hint = f": the nearest is {os.path.join(folder, close[0])}" if close else ""
+        raise Refused(f'there is no file "{name}"{hint}.')
+    if name.endswith(".ipynb"):
+        raise Refused(f'"{name}" is a notebook: jupyter nbconvert --to script {name} makes a script of it.')
+    if os.path.isdir(name) and not os.path.exists(os.path.join(name, "__main__.py")):
+        raise Refused(f'"{name}" is a folder without a __main__.py, which Python would run: name a file in it.')

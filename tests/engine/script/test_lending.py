@@ -113,6 +113,56 @@ os.wait()
         assert "<" not in run.text
 
 
+def test_all_that_reads_standard_input_or_a_password_has_the_terminal_while_it_reads(tmp_path: Path) -> None:
+    code = """
+import getpass, io
+print("line", sys.stdin.readline(), next(iter(sys.stdin)), end="")
+print("bytes", sys.stdin.buffer.raw.read(4))
+print("password", getpass.getpass("secret: "))
+print("rest", sys.stdin.read(), sys.stdin.readlines(), type(sys.stdin) is io.TextIOWrapper, sys.stdin)
+"""
+    with script(tmp_path, code) as run:
+        run.wait_for("<input>\n")
+        run.type("ann\r")
+        run.wait_for("<back>\n<input>\n")
+        run.type("bob\r")
+        run.wait_for("line ann\n bob\n<input>\n")
+        run.type("cat\r")
+        run.wait_for("bytes b'cat\\n'\n<input>\nsecret: ")
+        run.type("dog\r")
+        run.wait_for("<back>\npassword dog\n<input>\n")
+        run.type("eel\r\x04")
+        run.wait_for("<back>\n<input>\n")
+        run.type("\x04")
+        assert run.process.wait(PATIENCE) == 0
+        assert run.text.count("<input>") == run.text.count("<back>")
+        assert run.text.endswith("True <_io.TextIOWrapper name='<stdin>' mode='r' encoding='utf-8'>\n")
+
+
+def test_a_module_of_the_scripts_own_named_getpass_is_not_run_before_it_is_imported(tmp_path: Path) -> None:
+    (tmp_path / "getpass.py").write_text("print('own')\ngetpass = 'mine'\n")
+    with script(tmp_path, "print('first')\nimport getpass\nprint(getpass.getpass)") as run:
+        assert run.process.wait(PATIENCE) == 0
+        assert run.text == "first\nown\nmine\n"
+
+
+def test_standard_input_left_by_ctrl_c_gives_the_terminal_back_and_shows_no_frame_of_ours(
+    tmp_path: Path,
+) -> None:
+    code = """
+try:
+    sys.stdin.readline()
+except KeyboardInterrupt:
+    traceback.print_exc()
+"""
+    with script(tmp_path, code) as run:
+        run.wait_for("<input>\n")
+        run.type("\x03")
+        run.wait_for("<back>\nTraceback")
+        assert run.process.wait(PATIENCE) == 0
+        assert "lending.py" not in run.text
+
+
 @pytest.mark.parametrize("call", ["breakpoint()", "import pdb; pdb.set_trace()", "import pdb; pdb.Pdb().set_trace()"])
 def test_pdb_has_the_terminal_from_its_first_prompt_until_the_script_goes_on(tmp_path: Path, call: str) -> None:
     code = f"""

@@ -6,12 +6,15 @@ Everything goes on as under plain Python where the screen is gone, in forked pro
 from __future__ import annotations
 
 import builtins
+import importlib.util
+import io
 import os
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Literal
@@ -22,7 +25,7 @@ NO_DEBUGGER = ("", "0", "pdb.set_trace")  # of PYTHONBREAKPOINT: none, or pdb, w
 
 
 class Lending:
-    """Asks for the terminal while `input` or a debugger reads from it.
+    """Asks for the terminal while `input`, standard input, `getpass` or a debugger reads from it.
 
     A debugger keeps it from its first prompt until it lets the script go on, also while it steps.
     """
@@ -36,7 +39,7 @@ class Lending:
         self.is_lent = False  # whether the script reads now: it must not be held
 
     def install(self) -> None:
-        """Put `input` in the place of Python's own, and hear of other debuggers than pdb where one is asked for."""
+        """Put `input` and others in the place of Python's own, and hear of debuggers other than pdb if asked for."""
 
         def input(prompt: object = "", /) -> str:
             try:
@@ -47,9 +50,48 @@ class Lending:
 
         input.__doc__ = builtins.input.__doc__
         builtins.input = input
+        self._lend_to_standard_input()
+        found = importlib.util.find_spec("getpass")
+        if found is not None and os.path.dirname(found.origin or "") == os.path.dirname(os.__file__):
+            import getpass  # Python's own, which the script may never import; one that lies beside it is not run here
+
+            getpass.getpass = self._lent_while(getpass.getpass)
         debugger = os.environ.get("PYTHONBREAKPOINT", "")
         if debugger not in NO_DEBUGGER and not debugger.startswith("autograd_tui."):
             sys.addaudithook(self._hear)  # a hook of its own would be the frame in which the debugger stops
+
+    def _lend_to_standard_input(self) -> None:
+        """Put one in the place of `sys.stdin` that asks for the terminal while it waits for what is typed."""
+        before = sys.stdin
+        try:
+            if type(before) is not io.TextIOWrapper or before.fileno() != 0 or not before.isatty():
+                return
+            raw = _TerminalInput(self._lent_while)
+            sys.stdin = io.TextIOWrapper(
+                io.BufferedReader(raw), before.encoding, before.errors, line_buffering=before.line_buffering
+            )
+            sys.stdin.mode = "r"  # type: ignore[misc]  # as Python does itself
+        except (OSError, ValueError):  # it may be closed
+            return
+
+    def _lent_while(self, read: Callable[..., Any]) -> Callable[..., Any]:
+        """Return what calls `read` with the terminal lent to the script, and adds no frame to what it raises."""
+
+        @wraps(read)
+        def reads(*arguments: Any, **named: Any) -> Any:
+            lends = self._is_ours() and not self.is_lent  # it is where a debugger runs what reads
+            try:
+                if lends:
+                    self._lend("input")
+                return read(*arguments, **named)
+            except BaseException as error:
+                leave_our_frames_out(error)
+                raise
+            finally:
+                if lends:
+                    self.end()
+
+        return reads
 
     def end(self) -> None:
         """Give the terminal back, if it is lent."""
@@ -64,13 +106,8 @@ class Lending:
         if debugger is not None and self._hears_end_of(type(debugger)):
             self._lend("breakpoint")
             return self._input(prompt)
-        if self.is_lent:  # a debugger runs what reads
-            return self._input(prompt)
-        self._lend("input")
-        try:
-            return self._input(prompt)
-        finally:
-            self.end()
+        answer: str = self._lent_while(self._input)(prompt)
+        return answer
 
     def _lend(self, why: Reason) -> None:
         if not self.is_lent:
@@ -115,6 +152,16 @@ class Lending:
                     self.end()
 
         return goes_on
+
+
+class _TerminalInput(io.FileIO):
+    """The terminal that is standard input, as bytes."""
+
+    def __init__(self, lent_while: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
+        super().__init__(0, closefd=False)
+        self.name = "<stdin>"
+        for name in ("read", "readall", "readinto"):  # each reads by itself: none calls another
+            setattr(self, name, lent_while(getattr(self, name)))
 
 
 @contextmanager

@@ -205,6 +205,11 @@ class ScriptProcess:
 
     # Its end.
 
+    @property
+    def was_closed(self) -> bool:
+        """Whether it was ended by `close`, and not by itself."""
+        return self._closing
+
     def wait(self, seconds: float | None = None) -> int | None:
         """Wait, at most so long, until the script has ended and what it printed was handed on; return its exit code."""
         self._ended.wait(seconds)

@@ -48,7 +48,7 @@ class NeverTrained(Refused):
 
     def __init__(self, sentence: str, exit_code: int | None) -> None:
         super().__init__(sentence)
-        self.exit_code = exit_code  # the script's own, as a shell has it
+        self.exit_code = exit_code  # the script's own, as a shell has it; None where the user has left before
 
 
 class CannotRecordAgain(Refused):
@@ -99,7 +99,8 @@ class ScriptSession(StoredFramesSession):
         try:
             client.wait_until_held()
             if client.run.latest is None:
-                raise NeverTrained(client.unshown_sentence, self.process.exit_code)
+                own_code = None if self.process.was_closed else self.process.exit_code
+                raise NeverTrained(client.unshown_sentence, own_code)
             self.about = self._info((*switches, *words))
         except BaseException:
             self.close(in_order=False)
