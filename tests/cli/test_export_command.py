@@ -53,6 +53,11 @@ def test_a_size_that_makes_no_sense_is_refused(size: str, tmp_path: Path) -> Non
         export("--to", str(tmp_path / "run.svg"), "--size", size)
 
 
+def test_a_size_that_no_terminal_has_is_refused_with_the_range(tmp_path: Path) -> None:
+    with pytest.raises(Refused, match="--size 100000x100000: columns and rows must lie between 20 and 500"):
+        export("--to", str(tmp_path / "run.svg"), "--size", "100000x100000")
+
+
 def test_a_size_and_a_frame_are_those_of_the_picture(tmp_path: Path) -> None:
     export("--to", str(tmp_path / "run.svg"), "--size", "60x24", "--frame", "2", "--theme", "light")
     assert "frame&#160;2&#160;of&#160;2" in (tmp_path / "run.svg").read_text()

@@ -167,6 +167,12 @@ def test_a_journal_has_a_name(do: Do) -> None:
     assert done.err == ["autograd-tui: --journal needs a file's name, and none was given."]
 
 
+@pytest.mark.parametrize("command", ["resume", "replay", "follow", "export"])
+def test_an_empty_name_is_that_of_no_journal(do: Do, command: str) -> None:
+    done = do(command, "", *(["--to", "run.py"] if command == "export" else []), code=2)
+    assert done.err == ['autograd-tui: "" names no journal: give its file, as autograd-tui sessions lists them.']
+
+
 def test_an_empty_file_in_the_place_of_a_journal_is_named(do: Do, path: Path) -> None:
     path.touch()
     done = do("linear", "--headless", "--do", "f", "--journal", str(path), code=2)

@@ -154,6 +154,8 @@ def chosen_journal_path(options: argparse.Namespace, what: str) -> Path:
     """Return the journal that is named, else the latest."""
     from autograd_tui.journal.paths import list_journals
 
+    if options.journal == "":
+        raise Refused('"" names no journal: give its file, as autograd-tui sessions lists them.')
     if options.journal is not None:
         return Path(absolute(options.journal, working_folder()))  # code of a scenario may go elsewhere
     latest = next(iter(list_journals()), None)

@@ -143,7 +143,7 @@ class _ExportProgress:
 def _parse_size(text: str | None) -> tuple[int, int] | None:
     if text is None:
         return None
-    match = re.fullmatch(r"(\d{1,4})x(\d{1,4})", text)
+    match = re.fullmatch(r"(\d{1,99})x(\d{1,99})", text)
     if not match:
         raise Refused(f"--size {text} is not understood: use columns x rows, as in --size 120x40.")
     columns, rows = int(match[1]), int(match[2])

@@ -108,7 +108,7 @@ def read_size(text: str) -> int:
     """Read "1GiB", "500MB", "64MiB" or a plain number of bytes; raises Refused."""
     match = _SIZE.fullmatch(text.strip())
     if not match:
-        raise Refused(f"--memory must be a size such as 1GiB, 500MB or a number of bytes, not {text}.")
+        raise Refused(f'--memory must be a size such as 1GiB, 500MB or a number of bytes, not "{text}".')
     return int(float(match[1]) * UNIT_BYTES[match[2].upper()])
 
 

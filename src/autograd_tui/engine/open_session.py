@@ -186,6 +186,8 @@ def _open(
     )
     current_folder = working_folder()  # which code of a scenario may leave
     folder = folder or current_folder
+    if requested.state == "":
+        raise Refused("--state needs a file's name, and none was given.")
     state_option = {} if requested.state is None else {"state": requested.state}
     scenario_hash = sha256(scenario) if isinstance(scenario, str) else None
     global_state = GlobalState()

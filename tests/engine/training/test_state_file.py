@@ -246,6 +246,11 @@ def test_a_file_that_is_missing_ends_the_program_with_one_sentence(run: Run, tmp
     assert done.err[0].endswith('no.pth" could not be read: No such file or directory.')
 
 
+def test_an_empty_name_is_that_of_no_state() -> None:
+    with pytest.raises(Refused, match="^--state needs a file's name, and none was given.$"):
+        opened("", "adam")
+
+
 def test_safetensors_are_read_too(tmp_path: Path) -> None:
     from safetensors.torch import save_file
 
