@@ -247,7 +247,7 @@ def test_a_file_that_is_missing_ends_the_program_with_one_sentence(run: Run, tmp
 
 
 def test_an_empty_name_is_that_of_no_state() -> None:
-    with pytest.raises(Refused, match="^--state needs a file's name, and none was given.$"):
+    with pytest.raises(Refused, match=r"^--state needs a file's name, and none was given.$"):
         opened("", "adam")
 
 
