@@ -9,7 +9,7 @@ import symtable
 import sys
 import textwrap
 from argparse import Namespace
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
@@ -19,7 +19,7 @@ import torch
 from autograd_tui.engine.training.user_code import is_user_file
 
 MAX_LITERAL_LENGTH = 300  # characters of a constant that is written into the text
-PLAIN = (type(None), bool, int, float, str)
+PLAIN = (type(None), bool, int, float, str, torch.device, torch.dtype)
 DEFINITIONS = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
@@ -182,27 +182,37 @@ def _global_names(source: str) -> set[str]:
 
 def _written(value: Any, depth: int = 3) -> str | None:
     """Return a value as Python writes it, None for one that is too long, or is no plain value."""
-    text: str | None = None
+
+    def inside(each: Any) -> str:
+        text = _written(each, depth - 1)
+        if text is None:
+            raise ValueError
+        return text
+
+    if type(value) not in PLAIN and not (depth and type(value) in (list, tuple, dict, Namespace)):
+        return None
+    try:
+        if isinstance(value, Namespace):
+            items = [f"{name}={inside(each)}" for name, each in vars(value).items()]
+            return f"argparse.Namespace({', '.join(items)})" if all(map(str.isidentifier, vars(value))) else None
+        text = literal(value, inside)
+    except ValueError:
+        return None
+    return text if len(text) <= MAX_LITERAL_LENGTH else None
+
+
+def literal(value: Any, spell: Callable[[Any], str]) -> str:
+    """Return a value as Python writes it; `spell` writes what is inside a list, a tuple, a dict or a slice."""
+    if type(value) is list:
+        return f"[{', '.join(map(spell, value))}]"
+    if type(value) is tuple:
+        return f"({', '.join(map(spell, value))}{',' * (len(value) == 1)})"
+    if type(value) is dict:
+        return "{" + ", ".join(f"{spell(key)}: {spell(each)}" for key, each in value.items()) + "}"
+    if type(value) is slice:
+        return f"slice({', '.join(map(spell, (value.start, value.stop, value.step)))})"
     if type(value) is float and value - value != 0:
-        text = f'float("{value}")'
-    elif type(value) in PLAIN:
-        text = repr(value)
-    elif type(value) is torch.device:
-        text = f'torch.device("{value}")'
-    elif type(value) is torch.dtype:
-        text = str(value)
-    elif type(value) is Namespace:
-        items = {name: _written(each, depth - 1) for name, each in vars(value).items()} if depth else {"": None}
-        if all(each is not None and name.isidentifier() for name, each in items.items()):
-            return f"argparse.Namespace({', '.join(f'{name}={each}' for name, each in items.items())})"
-    elif type(value) in (list, tuple, dict) and depth:
-        pairs = value.items() if isinstance(value, dict) else enumerate(value)
-        texts = [(_written(key, 0), _written(each, depth - 1)) for key, each in pairs]
-        if all(key is not None and each is not None for key, each in texts):
-            if isinstance(value, dict):
-                text = "{" + ", ".join(f"{key}: {each}" for key, each in texts) + "}"
-            elif isinstance(value, list):
-                text = f"[{', '.join(each or '' for _, each in texts)}]"
-            else:
-                text = f"({', '.join(each or '' for _, each in texts)}{',' * (len(texts) == 1)})"
-    return text if text is not None and len(text) <= MAX_LITERAL_LENGTH else None
+        return f'float("{value}")'
+    if type(value) is torch.device:
+        return f'torch.device("{value}")'
+    return "..." if value is ... else repr(value)

@@ -31,7 +31,7 @@ from autograd_tui.engine.script.forward_tape import (
     TensorUse,
     parts,
 )
-from autograd_tui.engine.script.main_source import MainSource, SourceParts, imported_modules, user_folders
+from autograd_tui.engine.script.main_source import MainSource, SourceParts, imported_modules, literal, user_folders
 from autograd_tui.engine.script.pickled_object import pickle_into
 from autograd_tui.engine.script.registry import untouched
 
@@ -339,19 +339,7 @@ class _Writer:
             return self._objects[value.module] + value.path
         if isinstance(value, PickledUse):
             return self._objects[value.key] + value.path
-        if type(value) is list:
-            return f"[{', '.join(map(self._spell, value))}]"
-        if type(value) is tuple:
-            return f"({', '.join(map(self._spell, value))}{',' * (len(value) == 1)})"
-        if type(value) is dict:
-            return "{" + ", ".join(f"{key!r}: {self._spell(each)}" for key, each in value.items()) + "}"
-        if type(value) is slice:
-            return f"slice({self._spell(value.start)}, {self._spell(value.stop)}, {self._spell(value.step)})"
-        if type(value) is float and value - value != 0:
-            return f'float("{value}")'
-        if type(value) is torch.device:
-            return f'torch.device("{value}")'
-        return "..." if value is ... else repr(value)
+        return literal(value, self._spell)
 
     # Variables.
 
