@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from autograd_tui.core.stillness import MIN_ITERATIONS, Stillness
+from autograd_tui.core.replay_check import MIN_ITERATIONS, Stillness
 from autograd_tui.engine.open_session import open_session
 from autograd_tui.engine.session import Session
 from autograd_tui.text.story import standstill_line

@@ -10,7 +10,7 @@ import suite_options
 from app_screen import Screen, screen
 from autograd_tui.core.command import parse
 from autograd_tui.core.phase_order import Goal
-from autograd_tui.core.stillness import MIN_ITERATIONS
+from autograd_tui.core.replay_check import MIN_ITERATIONS
 from autograd_tui.text.plot_view import PlotView
 from autograd_tui.tui.panels.loss import LossPanel
 from autograd_tui.tui.requests import Train

@@ -82,11 +82,7 @@ def status_line(
     name, _, options = frame.optimizer.partition(",")
     optimizer = f" · {OPTIMIZER_NAMES.get(name, name)} lr {rates(frame)}"
     details = " " + options.replace(",", " ").replace("=", " ") if options else ""
-    behind = frame.index < newest
-    right: Line = [
-        (f"iteration {frame.iteration}   ", ""),
-        (f"frame {frame.index} of {newest} ", "now" if behind else ""),
-    ]
+    right = _position(frame, newest)
     whole = [optimizer, details, f" · {about.device}", f" · seed {about.seed}"]
     loaded = [f"{whole[2]} {words}" for words in load_words(load)]
     marks = [(unkept, [optimizer, details, device, whole[3]]) for device in loaded]
@@ -97,6 +93,14 @@ def status_line(
         if length(left) + length(right) + MIN_GAP <= width:
             break
     return justified(left, right, width)
+
+
+def _position(frame: Frame, newest: int) -> Line:
+    looks_back = frame.index < newest
+    return [
+        (f"iteration {frame.iteration}   ", ""),
+        (f"frame {frame.index} of {newest} ", "now" if looks_back else ""),
+    ]
 
 
 def _script_status_line(
@@ -110,11 +114,7 @@ def _script_status_line(
     load: DeviceLoad | None,
 ) -> Line:
     """Write the row of a script: where it is held, its optimizers, how far it has come."""
-    behind = frame.index < newest
-    right: Line = [
-        (f"iteration {frame.iteration}   ", ""),
-        (f"frame {frame.index} of {newest} ", "now" if behind else ""),
-    ]
+    right = _position(frame, newest)
     position = stop_position(stop)
     same_file = position.startswith(f"{about.title}:")
     place = f"{about.title}:{stop.line}" if same_file else f"{about.title} · {position}" if position else about.title

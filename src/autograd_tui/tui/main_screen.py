@@ -32,11 +32,10 @@ from autograd_tui.tui.panels.surface import SurfacePanel
 from autograd_tui.tui.panels.table import RowPanel
 from autograd_tui.tui.panels.text_panels import ConsolePanel, NotePanel, StatusPanel
 from autograd_tui.tui.prompt import TOO_LONG, Prompt
-from autograd_tui.tui.prompt_actions import PromptActions
+from autograd_tui.tui.prompt_actions import PromptActions, write_screenshot, write_screenshot_and_line
 from autograd_tui.tui.requests import Export, Inspect, Look, Record, ScreenAction
 from autograd_tui.tui.run_speed import faster, slower, speed_in_words
 from autograd_tui.tui.screen_state import INTERRUPTS_NEXT, PATIENCE, QUITS_NEXT, STOPS, Note, interrupt_note
-from autograd_tui.tui.screenshots import write_screenshot, write_screenshot_and_line
 from autograd_tui.tui.session_screen import SessionScreen
 from autograd_tui.tui.trace_screen import TraceScreen
 from autograd_tui.tui.trainer_status import Update

@@ -1,13 +1,15 @@
-"""What the main screen does for a line of the prompt: commands for the trainer thread, or words for the screen."""
+"""What the main screen does for a line of the prompt: commands for the trainer thread, words, pictures written."""
 
 from __future__ import annotations
 
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from autograd_tui.core.command import Commands
 from autograd_tui.core.errors import Refused
+from autograd_tui.core.files import absolute, replacing
 from autograd_tui.core.phase_order import Goal
 from autograd_tui.core.run_config import BUILT_IN, DEFAULT_MEMORY, installed
 from autograd_tui.core.watchpoint import Watchpoint
@@ -163,3 +165,31 @@ def _models(folder: str | None) -> dict[str, str]:
     files = (path.name for path in sorted(Path(folder).glob("*.py"))) if folder else ()
     own = dict.fromkeys(files, "your own, where it holds a @scenario or a model")
     return BUILT_IN | {name: f"from {each.module.partition('.')[0]}" for name, each in installed().items()} | own
+
+
+def write_screenshot(svg: str, path: Path, *, folder: str | None) -> Note:
+    """Write a picture where no file is, a relative path in `folder`; return a note that says so, or why not."""
+    try:
+        _write_new(path, svg, folder)
+    except FileExistsError:
+        return Note(f"{path} exists: give another name.", "warn")
+    except OSError as error:
+        return Note(f"the picture could not be written: {error.strerror}", "error")
+    return Note(f"written: {path}", "accent")
+
+
+def write_screenshot_and_line(svg: str, line: str, *, folder: str | None, script: bool = False) -> Note:
+    """Write a picture, named by the time, and beside it the command line that repeats the run, or runs a `script`."""
+    path = Path(f"autograd-tui_{datetime.now():%Y-%m-%dT%H_%M_%S_%f}.svg")
+    try:
+        _write_new(path, svg, folder)
+        _write_new(path.with_suffix(".txt"), line + "\n", folder)
+    except OSError as error:
+        return Note(f"the picture could not be written: {error.strerror}", "error")
+    more = ":export run.html gives a page" if script else ":export run.py gives a script"
+    return Note(f"written: {path.name}; {more}. {line}", "accent")
+
+
+def _write_new(path: Path, text: str, folder: str | None) -> None:
+    with replacing(Path(absolute(str(path), folder)), over=False) as file:
+        file.write(text.encode())

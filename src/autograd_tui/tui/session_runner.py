@@ -16,9 +16,9 @@ from autograd_tui.core.files import working_folder
 from autograd_tui.core.frame import Frame
 from autograd_tui.core.phase_order import Goal
 from autograd_tui.core.picture import Picture
+from autograd_tui.core.replay_check import Stillness
 from autograd_tui.core.run_observer import Progress
 from autograd_tui.core.session_protocol import InteractiveSession, OpenSession, SessionInfo
-from autograd_tui.core.stillness import Stillness
 from autograd_tui.core.trace import Trace
 from autograd_tui.text.messages import left_branch_line, watch_line
 from autograd_tui.text.story import standstill_line

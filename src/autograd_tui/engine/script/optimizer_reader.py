@@ -15,12 +15,12 @@ from autograd_tui.core.frame import ParamGroups
 from autograd_tui.core.optimizer_spec import OptimizerSpec
 from autograd_tui.core.tensor_stats import StatsTable
 from autograd_tui.engine.script.registry import Registry, readable_group
+from autograd_tui.engine.training.frame_reader import MAX_WORKED_VALUES
 from autograd_tui.engine.training.optimizers import optimizer_classes, optimizer_text, optimizer_to_spec
 from autograd_tui.engine.training.stats_reader import StatsReader, TensorGroup
 from autograd_tui.engine.training.tensor_properties import is_number_or_tensor
 
 Optimizer = torch.optim.Optimizer
-MAX_WORKED_VALUES = 2  # parameters of one value each, of which a step's arithmetic is shown
 PLAIN = {bool, int, float, str, type(None), tuple}  # types of options that can be compared
 
 

@@ -26,14 +26,13 @@ from autograd_tui.engine.training.checkpoint import (
     restore_checkpoint,
     take_checkpoint,
 )
-from autograd_tui.engine.training.frame_reader import Changes, FrameReader
+from autograd_tui.engine.training.frame_reader import Changes, FrameReader, find_strays
 from autograd_tui.engine.training.inspection import inspect
 from autograd_tui.engine.training.interruption import Interrupt, interruptible
 from autograd_tui.engine.training.loop import PhaseWatch, Tracer, TrainingLoop
 from autograd_tui.engine.training.optimizers import import_compiler
 from autograd_tui.engine.training.phase_tests import ZeroShares
 from autograd_tui.engine.training.state import TrainingState
-from autograd_tui.engine.training.stray_leaves import find_strays
 from autograd_tui.engine.training.user_code import is_out_of_memory, is_user_error, let_go_of_tensors, torch_error
 
 MAX_WAY_POINTS, FIRST_WAY_POINTS = 64, 16  # of iterations without frames, and of the first of them, which are all kept
