@@ -23,7 +23,7 @@ from autograd_tui.text.derivation.derivation import (
     written_result,
     written_sum,
 )
-from autograd_tui.text.derivation.elementwise_gradients import ELEMENTWISE_RULES, LOSS_RULES, SHAPE_RULES
+from autograd_tui.text.derivation.function_gradients import ELEMENTWISE_RULES, LOSS_RULES, SHAPE_RULES
 from autograd_tui.text.derivation.layer_gradients import MATRIX_RULES, NORMALIZATION_RULES, WINDOW_RULES
 from autograd_tui.text.derivation.rule_context import LETTERS, BackwardRule, NodeContext
 from autograd_tui.text.derivation.small_tensor import (
