@@ -13,8 +13,8 @@ from pathlib import Path
 
 from textual.pilot import Pilot
 
+from autograd_tui.core.capabilities import SCRIPTED
 from autograd_tui.core.command import parse
-from autograd_tui.core.session_protocol import SCRIPTED
 from autograd_tui.engine.open_session import open_session
 from autograd_tui.engine.script.script_session import ScriptSession
 from autograd_tui.tui.app import AutogradApp

@@ -13,10 +13,11 @@ from typing import Any
 
 import pytest
 
+from autograd_tui.core.capabilities import LIVE
 from autograd_tui.core.command_log import CommandLog
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.run_config import RunConfig
-from autograd_tui.core.session_protocol import LIVE, SessionInfo
+from autograd_tui.core.session_protocol import SessionInfo
 from autograd_tui.core.terminal_text import print_warnings_as_lines, quoted
 from autograd_tui.tui.app import _say_last
 from autograd_tui.tui.captured_output import CapturedOutput

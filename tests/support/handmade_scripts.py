@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from autograd_tui.core.capabilities import SCRIPTED, Capabilities
 from autograd_tui.core.command import Command
 from autograd_tui.core.command_log import CommandLog
 from autograd_tui.core.frame import Frame, ParamGroups, TorchError
 from autograd_tui.core.history import History
 from autograd_tui.core.run_config import RunConfig
 from autograd_tui.core.script_stop import ScriptStop
-from autograd_tui.core.session_protocol import SCRIPTED, Capabilities, SessionInfo
+from autograd_tui.core.session_protocol import SessionInfo
 from autograd_tui.core.tensor_stats import Grads, StatsTable
 from handmade_session import MadeSession
 from picture_frames import described, no_grads, table

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from autograd_tui.core.capabilities import Capabilities
 from autograd_tui.core.command import Command
 from autograd_tui.core.frame import Frame
 from autograd_tui.core.history import History
 from autograd_tui.core.loss_surface import LossSurface
 from autograd_tui.core.picture import Picture
 from autograd_tui.core.run_observer import Progress
-from autograd_tui.core.session_protocol import Capabilities, ReadOnlySession, SessionInfo
+from autograd_tui.core.session_protocol import ReadOnlySession, SessionInfo
 from autograd_tui.core.trace import Trace
 
 

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from autograd_tui.core.capabilities import Capabilities
 from autograd_tui.core.command import Command, Commands
 from autograd_tui.core.phase_order import Goal
-from autograd_tui.core.session_protocol import Capabilities, InteractiveSession
+from autograd_tui.core.session_protocol import InteractiveSession
 from autograd_tui.engine.script.script_process import ScriptProcess
 from autograd_tui.tui.app import run_on_screen
 from autograd_tui.tui.lent_terminal import LentTerminal

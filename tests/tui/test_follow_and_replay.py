@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from app_screen import Screen, running, screen
+from autograd_tui.core.capabilities import READ_ONLY, REPLAYED
 from autograd_tui.core.command import Commands, parse
-from autograd_tui.core.session_protocol import READ_ONLY, REPLAYED
 from autograd_tui.engine.open_session import open_session
 from autograd_tui.engine.session import Session
 from autograd_tui.journal.followed_session import FollowedSession

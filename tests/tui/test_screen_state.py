@@ -11,6 +11,7 @@ from time import monotonic
 import pytest
 from rich.cells import cell_len
 
+from autograd_tui.core.capabilities import READ_ONLY
 from autograd_tui.core.command_log import CommandLog
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.frame import Frame
@@ -18,7 +19,6 @@ from autograd_tui.core.history import History
 from autograd_tui.core.phase_order import Goal
 from autograd_tui.core.run_observer import Problem, Progress
 from autograd_tui.core.script_stop import ScriptStop
-from autograd_tui.core.session_protocol import READ_ONLY
 from autograd_tui.core.tensor_stats import Inspection
 from autograd_tui.text.styled_text import plain
 from autograd_tui.tui.captured_output import CapturedOutput

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from app_screen import running
+from autograd_tui.core.capabilities import SCRIPTED
 from autograd_tui.core.command import parse
 from autograd_tui.core.frame import Frame
-from autograd_tui.core.session_protocol import SCRIPTED, DeviceLoad
+from autograd_tui.core.session_protocol import DeviceLoad
 from autograd_tui.core.trace import Trace
 from autograd_tui.core.watchpoint import FiredWatchpoint
 from autograd_tui.text.batch_table import batch_lines

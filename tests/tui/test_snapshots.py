@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 import pytest
 
 from app_screen import running
+from autograd_tui.core.capabilities import LIVE, SCRIPTED
 from autograd_tui.core.command import parse
-from autograd_tui.core.session_protocol import LIVE, SCRIPTED
 from autograd_tui.tui.app import AutogradApp
 from autograd_tui.tui.preferences import THEMES, Preferences
 from handmade_scripts import HeldScript, accumulated, gan, raised

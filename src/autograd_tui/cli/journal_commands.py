@@ -17,10 +17,10 @@ from autograd_tui.cli.arguments import (
     warn_of_damage,
 )
 from autograd_tui.cli.running import check_terminal, initial_commands, run_session
+from autograd_tui.core.capabilities import REPLAYED
 from autograd_tui.core.command import Commands, parse
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.optimizer_spec import parse_number
-from autograd_tui.core.session_protocol import REPLAYED
 from autograd_tui.core.terminal_text import print_lines, say
 
 if TYPE_CHECKING:

@@ -17,10 +17,11 @@ from autograd_tui.cli.arguments import (
     new_parser,
 )
 from autograd_tui.cli.running import check_terminal
+from autograd_tui.core.capabilities import SCRIPTED
 from autograd_tui.core.command import Commands
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.run_config import DEFAULT_MEMORY, read_size
-from autograd_tui.core.session_protocol import SCRIPTED, InteractiveSession
+from autograd_tui.core.session_protocol import InteractiveSession
 from autograd_tui.core.watchpoint import parse_watchpoint
 
 USAGE = "autograd-tui script [options] train.py ARGS | -m module ARGS | -- command ARGS"

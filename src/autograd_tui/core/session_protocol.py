@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from autograd_tui.core.capabilities import READ_ONLY, Capabilities
 from autograd_tui.core.command import Command
 from autograd_tui.core.command_log import CommandLog
 from autograd_tui.core.errors import Refused
@@ -42,41 +43,6 @@ class DeviceLoad:
     total: int | None = None  # bytes of the whole device
     use: float | None = None  # the share of about the last second in which it computed, 0 to 1
     temperature: int | None = None  # degrees Celsius
-
-
-@dataclass(frozen=True, slots=True)
-class Capabilities:
-    """What may be asked of a session; a screen offers nothing else, and the session refuses the rest."""
-
-    advance: bool = False  # run what comes next, an iteration, or until a goal
-    run: bool = False  # any command that the user chooses: a phase, a setting, words
-    rewind: bool = False  # move training to an earlier frame, or to a branch
-    trace: bool = False  # run the next phase recorded; earlier ones are traced wherever they can be recomputed
-    check_gradients: bool = False
-    export: bool = False
-    recompute: bool = False  # frames that are stored no longer
-    replays: bool = False  # it runs what a journal says, and nothing else
-    script: bool = False  # a script of the user's own runs: it is let go on, and not told what to do
-    ended: bool = False  # that script runs no more, though it may be taken back
-    refusal: str = "this terminal follows: training goes on in the one that leads; arrows look here, escape returns."
-
-
-LIVE = Capabilities(advance=True, run=True, rewind=True, trace=True, check_gradients=True, export=True, recompute=True)
-# Of a replay: it runs the commands of a journal, and no others.
-REPLAYED = Capabilities(advance=True, check_gradients=True, export=True, recompute=True, replays=True)
-# Of a script: what it cannot do is refused with the reason when it is asked for.
-SCRIPTED = Capabilities(
-    advance=True,
-    run=True,
-    rewind=True,
-    trace=True,
-    check_gradients=True,
-    export=True,
-    script=True,
-    refusal="this cannot be had of a script: only its own code can run its forward again.",
-)
-READ_ONLY = Capabilities()
-FOLLOWED_SCRIPT = Capabilities(script=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import BinaryIO
 
+from autograd_tui.core.capabilities import LIVE
 from autograd_tui.core.command import Command, parse, parse_one
 from autograd_tui.core.command_log import CommandLog
 from autograd_tui.core.errors import Refused
@@ -20,7 +21,7 @@ from autograd_tui.core.phase_order import Goal, next_command
 from autograd_tui.core.picture import Picture
 from autograd_tui.core.replay_check import Divergence
 from autograd_tui.core.run_observer import Progress, ProgressCallback, RunObserver
-from autograd_tui.core.session_protocol import LIVE, DeviceLoad, Interruption, SessionInfo
+from autograd_tui.core.session_protocol import DeviceLoad, Interruption, SessionInfo
 from autograd_tui.core.tensor_stats import Inspection
 from autograd_tui.core.trace import Trace
 from autograd_tui.core.watchpoint import FiredWatchpoint, Watchpoint

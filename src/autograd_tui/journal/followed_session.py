@@ -9,18 +9,13 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
+from autograd_tui.core.capabilities import FOLLOWED_SCRIPT, READ_ONLY, Capabilities
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.files import open_file
 from autograd_tui.core.frame import Frame
 from autograd_tui.core.frame_store import FrameStore
 from autograd_tui.core.history import History, Series
-from autograd_tui.core.session_protocol import (
-    FOLLOWED_SCRIPT,
-    READ_ONLY,
-    Capabilities,
-    SessionInfo,
-    StoredFramesSession,
-)
+from autograd_tui.core.session_protocol import SessionInfo, StoredFramesSession
 from autograd_tui.core.tensor_stats import Inspection
 from autograd_tui.core.wire import FrameDecoder, parse_json, validated
 from autograd_tui.journal.frame_stream import CLOSING_LINE, MAX_BYTES, decode_series, frames_path, parse_stream_header

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 from textual import events
 from textual._compositor import LayoutUpdate  # private, but only its type tells a whole screen from a part
 
+from autograd_tui.core.capabilities import LIVE, Capabilities
 from autograd_tui.core.command import Commands
 from autograd_tui.core.errors import Refused
-from autograd_tui.core.session_protocol import LIVE, Capabilities
 from autograd_tui.core.terminal_text import print_lines, print_traceback, say
 from autograd_tui.tui import signals
 from autograd_tui.tui.captured_output import CapturedOutput

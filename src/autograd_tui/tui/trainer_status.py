@@ -7,12 +7,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from time import monotonic
 
+from autograd_tui.core.capabilities import LIVE, Capabilities
 from autograd_tui.core.command_log import CommandLog
 from autograd_tui.core.frame import Frame
 from autograd_tui.core.frame_store import Branch
 from autograd_tui.core.history import History
 from autograd_tui.core.run_observer import Problem, Progress
-from autograd_tui.core.session_protocol import LIVE, Capabilities, DeviceLoad, InteractiveSession
+from autograd_tui.core.session_protocol import DeviceLoad, InteractiveSession
 from autograd_tui.text.frame_summary import load_words
 from autograd_tui.text.messages import divergence_line
 from autograd_tui.tui.requests import Request

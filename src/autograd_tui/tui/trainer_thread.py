@@ -8,19 +8,12 @@ import threading
 from collections.abc import Callable
 from dataclasses import replace
 
+from autograd_tui.core.capabilities import LIVE, Capabilities
 from autograd_tui.core.command import Commands
 from autograd_tui.core.loss_surface import LossSurface
 from autograd_tui.core.picture import Picture
 from autograd_tui.core.run_observer import Progress
-from autograd_tui.core.session_protocol import (
-    LIVE,
-    Capabilities,
-    DeviceLoad,
-    InteractiveSession,
-    Interruption,
-    OpenSession,
-    SessionInfo,
-)
+from autograd_tui.core.session_protocol import DeviceLoad, InteractiveSession, Interruption, OpenSession, SessionInfo
 from autograd_tui.tui.replay_runner import ReplayRunner
 from autograd_tui.tui.requests import Request, RequestQueue
 from autograd_tui.tui.session_runner import SessionRunner

@@ -29,7 +29,7 @@ SCREEN = """
 import asyncio, json, sys
 from time import monotonic
 from autograd_tui.core.command import Commands
-from autograd_tui.core.session_protocol import SCRIPTED
+from autograd_tui.core.capabilities import SCRIPTED
 from autograd_tui.engine.script.script_session import ScriptSession
 from autograd_tui.tui.app import AutogradApp
 

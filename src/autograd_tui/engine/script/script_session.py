@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from autograd_tui import __version__
+from autograd_tui.core.capabilities import SCRIPTED, Capabilities
 from autograd_tui.core.command import NEXT, Command, Phase
 from autograd_tui.core.command_log import CommandLog
 from autograd_tui.core.errors import Refused
@@ -22,7 +23,7 @@ from autograd_tui.core.replay_check import Divergence
 from autograd_tui.core.run_config import DEFAULT_MEMORY, RunConfig, sha256
 from autograd_tui.core.run_observer import Progress, ProgressCallback, RunObserver
 from autograd_tui.core.script_stop import ScriptRepro
-from autograd_tui.core.session_protocol import SCRIPTED, Capabilities, DeviceLoad, SessionInfo, StoredFramesSession
+from autograd_tui.core.session_protocol import DeviceLoad, SessionInfo, StoredFramesSession
 from autograd_tui.core.tensor_stats import Inspection
 from autograd_tui.core.trace import Trace
 from autograd_tui.core.watcher import Watcher

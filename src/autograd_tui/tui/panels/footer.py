@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 
 from textual import events
 
+from autograd_tui.core.capabilities import LIVE, Capabilities
 from autograd_tui.core.command import Phase
-from autograd_tui.core.session_protocol import LIVE, Capabilities
 from autograd_tui.text.styled_text import Line, length, wrapped
 from autograd_tui.tui.panels.panel import Panel
 
