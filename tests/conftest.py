@@ -19,7 +19,8 @@ import suite_options
 from forked_scripts import fork_scripts
 from forked_scripts import started_anew as started_anew  # for tests of the start itself
 from led_scripts import lead as lead  # for those of scripts
-from program import run as run  # a fixture for all tests
+from program import do as do  # fixtures for all tests
+from program import run as run
 
 torch.set_num_threads(1)
 # What is expected was measured on the CPU: a card is not seen. tests/benchmarks/device.py is what runs on one.

@@ -23,7 +23,7 @@ from autograd_tui.journal import paths as folder
 from autograd_tui.journal.reader import read_journal
 from autograd_tui.journal.writer import JournalWriter
 from fork_server import PipedProcess
-from program import Done, Run
+from program import Do, Done
 from suite_options import LONG
 
 PROGRAM = [sys.executable, "-m", "autograd_tui"]
@@ -37,20 +37,6 @@ def build(options):
     x = torch.rand(4, 2)
     return Parts(model=nn.Linear(2, 1), batch=lambda i: (x, x.sum(1, keepdim=True)), loss=nn.functional.mse_loss)
 """
-
-Do = Callable[..., Done]
-
-
-@pytest.fixture
-def do(run: Run) -> Do:
-    """Run the program; its exit code is 0 unless another one is expected."""
-
-    def program(*words: str, code: int = 0) -> Done:
-        done = run(*words)
-        assert done.code == code, done.err
-        return done
-
-    return program
 
 
 def losses(done: Done) -> list[float]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,7 +15,7 @@ from autograd_tui.core.errors import Refused
 from autograd_tui.engine.open_session import open_session
 from autograd_tui.journal import paths as folder
 from autograd_tui.journal.reader import read_journal
-from program import Done, Run
+from program import Do
 
 MINE = """
 from pathlib import Path
@@ -29,22 +29,9 @@ def build(options):
     x = torch.full((1, 1), start)
     return Parts(model=model, batch=lambda i: (x, x), loss=torch.nn.functional.mse_loss)
 """
-Do = Callable[..., Done]
 EVENTS: list[tuple[str, str]] = []  # while a test listens: what this process opens, makes or asks for
 LISTENING: list[bool] = []
 WATCHED = ("open", "os.mkdir", "os.listdir", "os.scandir", "socket.connect", "socket.getaddrinfo", "urllib.Request")
-
-
-@pytest.fixture
-def do(run: Run) -> Do:
-    """Run the program; its exit code is 0 unless another one is expected."""
-
-    def program(*words: str, code: int = 0) -> Done:
-        done = run(*words)
-        assert done.code == code, done.err
-        return done
-
-    return program
 
 
 @pytest.fixture(autouse=True)

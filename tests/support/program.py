@@ -23,6 +23,7 @@ class Done:
 
 
 Run = Callable[..., Done]
+Do = Callable[..., Done]  # which also looks at the exit code
 
 
 @pytest.fixture
@@ -44,3 +45,15 @@ def run(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> I
 
     yield program
     signal.signal(signal.SIGINT, on_interrupt)
+
+
+@pytest.fixture
+def do(run: Run) -> Do:
+    """Run the program; its exit code is 0 unless another one is expected."""
+
+    def program(*words: str, code: int = 0) -> Done:
+        done = run(*words)
+        assert done.code == code, done.err
+        return done
+
+    return program

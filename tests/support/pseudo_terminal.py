@@ -28,6 +28,7 @@ IN_A_SHELL = ("sh", "-c", '"$0" "$@"; echo "ended with $?"; read line', *PROGRAM
 READ_LATER = "PYTHONBREAKPOINT"  # at each `breakpoint()`
 MAX_IDLE_WORK = 2  # ticks of the processor: to look at the memory in use takes a part of one
 MAX_READ = 1 << 16  # bytes, for who looks at the screen while it is written on and on
+OPEN, CLOSED = b"\x1b[?1049h", b"\x1b[?1049l"  # the alternate screen
 PATIENCE = 90  # seconds; a test that waits so long has failed
 
 
@@ -206,3 +207,13 @@ def terminal(
         yield opened
     finally:
         opened.close()
+
+
+def wait_until_lent(shown: Terminal, prompt: str) -> None:
+    """Wait until the screen has closed, and the prompt of a script stands behind it."""
+
+    def is_lent() -> bool:
+        _, screen, behind = shown.bytes.rpartition(CLOSED)
+        return bool(screen) and OPEN not in behind and prompt.encode() in behind
+
+    shown.wait(is_lent, prompt)

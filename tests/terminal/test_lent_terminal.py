@@ -14,10 +14,9 @@ from time import monotonic, sleep
 import pytest
 
 import lending_screen
-from pseudo_terminal import PATIENCE, Terminal, terminal
+from pseudo_terminal import OPEN, PATIENCE, Terminal, terminal, wait_until_lent
 from random_input import check_modes
 
-OPEN, CLOSED = b"\x1b[?1049h", b"\x1b[?1049l"  # the alternate screen
 AGENT = """
 import os, sys, time
 from autograd_tui.engine.script.lending import Lending
@@ -34,16 +33,6 @@ def screen(folder: Path, code: str) -> Iterator[Terminal]:
     with terminal(str(folder), program=program, width=100, height=30) as shown:
         shown.wait(lambda: OPEN in shown.bytes, "the screen")
         yield shown
-
-
-def wait_until_lent(shown: Terminal, prompt: str) -> None:
-    """Wait until the screen has closed, and the prompt of a script stands behind it."""
-
-    def is_lent() -> bool:
-        _, screen, behind = shown.bytes.rpartition(CLOSED)
-        return bool(screen) and OPEN not in behind and prompt.encode() in behind
-
-    shown.wait(is_lent, prompt)
 
 
 def wait_for_screen(shown: Terminal) -> None:

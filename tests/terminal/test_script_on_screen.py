@@ -11,11 +11,10 @@ from time import monotonic, sleep
 
 import pytest
 
-from pseudo_terminal import PATIENCE, PROGRAM, Terminal, terminal
+from pseudo_terminal import OPEN, PATIENCE, PROGRAM, Terminal, terminal, wait_until_lent
 from random_input import check_modes
 
 SCRIPTS = Path(__file__).parent.parent / "support" / "scripts"
-OPEN, CLOSED = b"\x1b[?1049h", b"\x1b[?1049l"  # the alternate screen
 
 
 @contextmanager
@@ -24,16 +23,6 @@ def script(name: str, state: Path, *, anew: bool = False) -> Iterator[Terminal]:
     words = ("script", name if os.sep in name else str(SCRIPTS / name))
     with terminal(*words, program=PROGRAM, anew=anew, XDG_STATE_HOME=str(state)) as shown:
         yield shown
-
-
-def wait_until_lent(shown: Terminal, prompt: str) -> None:
-    """Wait until the screen has closed, and the prompt of a script stands behind it."""
-
-    def is_lent() -> bool:
-        _, screen, behind = shown.bytes.rpartition(CLOSED)
-        return bool(screen) and OPEN not in behind and prompt.encode() in behind
-
-    shown.wait(is_lent, prompt)
 
 
 def processes_of(shown: Terminal) -> list[int]:

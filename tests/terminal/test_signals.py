@@ -13,12 +13,11 @@ from time import monotonic
 import pytest
 
 from hostile_scenarios import write
-from pseudo_terminal import IN_A_SHELL, PATIENCE, Terminal, terminal
+from pseudo_terminal import IN_A_SHELL, OPEN, PATIENCE, Terminal, terminal
 from random_input import check_modes
 from suite_options import LONG
 
 CODES = {signal.SIGTERM: 143, signal.SIGHUP: 129, signal.SIGINT: 130}
-OPEN = b"\x1b[?1049h"  # the alternate screen
 
 
 @contextmanager

@@ -227,7 +227,7 @@ async def test_an_export_that_hangs_can_be_left_and_writes_nothing(tmp_path: Pat
 def export_hanging(path: Path, session: Any, *arguments: Any, **options: Any) -> str:
     """Export as the program does, with the scenario of the session, which hangs by then."""
     os.environ["HANGS"] = "always"
-    with patch("autograd_tui.cli.running.open_again", lambda config, name: open_session(hanging_scenario())):
+    with patch("autograd_tui.export.live_export.open_again", lambda config, name: open_session(hanging_scenario())):
         return export_live(path, session, *arguments, **options)
 
 

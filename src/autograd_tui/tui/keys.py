@@ -111,7 +111,7 @@ AT_ONCE = (*LEAVING, "i", "colon", "slash", "question_mark", "e")
 
 INSIDE_KEYS: list[BindingType] = [replace(key, priority=True) for key in _TRACE_KEYS]
 
-# Those that matter, by their ids, as in keys.py.
+# Those that matter, by their ids: a row each in the first help, with words of its own where several stand together.
 FIRST_INSIDE_KEYS: dict[str, str] = {
     "inside-on": "",
     "inside-back inside-next": "the operation before, after",
