@@ -109,8 +109,7 @@ class Series:
         """Return a series of the points from iteration `first` to `last`, None for the newest."""
         start = bisect_left(self.iterations, first)
         end = len(self) if last is None else bisect_right(self.iterations, last)
-        columns = (self.indices[start:end], self.iterations[start:end], self.values[start:end])
-        return Series(self.capacity, self.bucket, *columns)
+        return self._part(start, end)
 
     def last_of_iterations(self, *, whole: bool = False) -> Series:
         """Return a series of the newest point of each iteration: a script may measure several losses in one.
@@ -136,10 +135,8 @@ class Series:
 
     def after(self, index: int, *, columns: int = 64) -> Series:
         """Return a series of what frames after `index` brought, the extremes alone where there is much."""
-        start = bisect_right(self.indices, index)
-        rest = Series(self.capacity, self.bucket, self.indices[start:], self.iterations[start:], self.values[start:])
         thinned = Series(self.capacity, self.bucket)
-        for point in rest.thinned(columns):
+        for point in self._part(bisect_right(self.indices, index)).thinned(columns):
             thinned.append(point.index, point.iteration, point.value)
         return thinned
 
@@ -148,7 +145,17 @@ class Series:
 
     def copy(self) -> Series:
         """Return a copy, for another thread to read."""
-        return Series(self.capacity, self.bucket, self.indices[:], self.iterations[:], self.values[:])
+        return self._part(0)
+
+    def _part(self, start: int, end: int | None = None) -> Series:
+        part = slice(start, end)
+        return Series(self.capacity, self.bucket, self.indices[part], self.iterations[part], self.values[part])
+
+    def append_between(self, other: Series, after: int, before: int) -> None:
+        """Add the points that frames behind frame `after` and before frame `before` brought."""
+        for point in other.points():
+            if after < point.index < before:
+                self.append(point.index, point.iteration, point.value)
 
     def _thin(self) -> None:
         """Keep the first, the last, and of each bucket of iterations the least and the greatest.

@@ -234,7 +234,5 @@ class FollowedSession(StoredFramesSession):
 
     def _plot(self, frame: Frame, losses: Series, *, after: int) -> None:
         """Take into the plots a frame, and the losses of those before it that were not drawn."""
-        for point in losses.points():
-            if after < point.index < frame.index:
-                self.history.loss.append(point.index, point.iteration, point.value)
+        self.history.loss.append_between(losses, after, frame.index)
         self.history.append(frame)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import sys
 
-STEPS = (1, 2, 5)  # times a power of ten
-FINE_STEPS = (1, 2, 3, 5)  # on a log scale with much room
+TICK_STEPS = (1, 2, 5)  # times a power of ten
+FINE_TICK_STEPS = (1, 2, 3, 5)  # on a log scale with much room
 
 
 def number(value: float | None, *, signed: bool = False, digits: int = 4) -> str:
@@ -137,7 +137,7 @@ def linear_ticks(low: float, high: float, count: int) -> list[float]:
         return []
     exponent = math.floor(math.log10(span / count))
     for power in (exponent, exponent + 1, exponent + 2):
-        for factor in STEPS:
+        for factor in TICK_STEPS:
             step = factor * 10.0**power
             first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
             if 0 < last - first + 1 <= count:
@@ -159,7 +159,7 @@ def log_ticks(low: float, high: float, count: int) -> list[float]:
         stride = math.ceil(len(powers) / count)
         return [10.0**power for power in powers if power % stride == 0 and power < 308]
     least = 2 if count < 8 else 3
-    for factors, most in ((FINE_STEPS, count // 2), (STEPS, count)):
+    for factors, most in ((FINE_TICK_STEPS, count // 2), (TICK_STEPS, count)):
         between = [
             factor * 10.0**power
             for power in range(first - 1, last + 1)

@@ -264,10 +264,7 @@ class ScriptTimeline:
     def add_losses(self, losses: Series, *, before: int) -> None:
         """Plot the losses of forwards that no frame has brought."""
         loss = self.branch.history.loss
-        last = loss.indices[-1] if loss else -1
-        for point in losses.points():
-            if last < point.index < before:
-                loss.append(point.index, point.iteration, point.value)
+        loss.append_between(losses, loss.indices[-1] if loss else -1, before)
 
     def _was_made_by(self, frame: Frame) -> bool:
         """Return whether the frame of this index may be this one: the user has set the same there, or nothing."""

@@ -44,7 +44,7 @@ _LOADS_AND_RETURNS = {  # all that a function may do which does no more than ret
     "RETURN_VALUE",
 }
 Changes = dict[str, Any]  # the fields of the frame that a command changed; all others stay
-MAX_DEPTH = 4  # levels of lists, dicts and objects that are searched
+MAX_STRAY_DEPTH = 4  # levels of lists, dicts and objects that are searched
 
 
 class FrameReader:
@@ -319,12 +319,12 @@ def _inside(value: Any, path: str, kind: str, depth: int = 0) -> Iterator[tuple[
         yield kind, path, value
     elif isinstance(value, nn.Module):
         yield from ((kind, path, param) for param in value.parameters())
-    elif isinstance(value, (list, tuple, dict)) and depth < MAX_DEPTH:
+    elif isinstance(value, (list, tuple, dict)) and depth < MAX_STRAY_DEPTH:
         container = ("dict of " if isinstance(value, dict) else "list of ") * (kind == "attribute")
         for each in value.values() if isinstance(value, dict) else value:
             content = "modules" if isinstance(each, nn.Module) else "tensors"
             yield from _inside(each, path, f"{container}{content}" if container else kind, depth + 1)
-    elif is_user_written(type(value)) and depth < MAX_DEPTH:
+    elif is_user_written(type(value)) and depth < MAX_STRAY_DEPTH:
         for each in getattr(value, "__dict__", {}).values():
             yield from _inside(each, path, kind, depth + 1)
 
