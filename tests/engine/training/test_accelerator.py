@@ -20,7 +20,7 @@ from autograd_tui.core.session_protocol import DeviceLoad
 from autograd_tui.engine.training import accelerator
 from autograd_tui.engine.training.accelerator import Accelerator, DeviceLoadReader, choose_device
 from autograd_tui.engine.training.global_state import GlobalState
-from autograd_tui.engine.training.loop import to_device
+from autograd_tui.engine.training.predict import to_device
 from autograd_tui.engine.training.scenario import Scenario
 from session_internals import state_of
 

@@ -18,7 +18,7 @@ from autograd_tui.engine.gradcheck.float64_forward import Float64Mode, check_is_
 from autograd_tui.engine.tracing.autograd_graph import is_leaf, node_name
 from autograd_tui.engine.tracing.call_description import is_transformed, requires_grad_setting, writes_in_place
 from autograd_tui.engine.training.forward_snapshot import ForwardSnapshot, ModelBuffers
-from autograd_tui.engine.training.loop import predict, to_device
+from autograd_tui.engine.training.predict import predict, to_device
 from autograd_tui.engine.training.python_state import PythonState, ReachableState
 from autograd_tui.engine.training.state import TrainingState, graph_nodes
 from autograd_tui.engine.training.tensor_properties import tensors_in

@@ -19,7 +19,8 @@ from autograd_tui.engine.tracing.forward_tracer import ForwardTracer, TorchLooku
 from autograd_tui.engine.tracing.measurement_batch import MeasurementBatch, MeasuringPlans
 from autograd_tui.engine.tracing.tensor_registry import TensorRecord
 from autograd_tui.engine.training.forward_snapshot import ModelBuffers
-from autograd_tui.engine.training.loop import Losses, TrainingLoop, predict
+from autograd_tui.engine.training.loop import TrainingLoop
+from autograd_tui.engine.training.predict import Losses, predict
 from autograd_tui.engine.training.tensor_properties import storage_address
 
 _HIDDEN_OPTIONS = ("params", "foreach", "fused", "capturable", "differentiable", "param_names", "initial_lr")
