@@ -1,8 +1,8 @@
 """Run the app without a terminal, and read what its panels show.
 
-Apps of one process share what each would make anew and alike: the rules of its CSS, and the loss over the parameters
-of the line. The first of them makes it as it does for users. Each draws what has changed, and puts no lines of the
-terminal together of it.
+Apps of one process share what each would make anew and alike: the rules of its CSS, which of them a widget has at its
+place, and the loss over the parameters of the line. The first of them makes it as it does for users. Each draws what
+has changed, and puts no lines of the terminal together of it.
 """
 
 from __future__ import annotations
@@ -18,11 +18,14 @@ from unittest.mock import patch
 
 from textual._compositor import Compositor
 from textual.css.model import RuleSet
+from textual.css.styles import RulesMap
 from textual.css.stylesheet import Stylesheet
+from textual.dom import DOMNode
 from textual.geometry import Region
 from textual.pilot import Pilot
 from textual.screen import Screen as TextualScreen
 from textual.strip import Strip
+from textual.widget import Widget
 
 from autograd_tui.core.command import parse
 from autograd_tui.core.loss_surface import LossSurface
@@ -138,6 +141,8 @@ async def running(app: AutogradApp, size: tuple[int, int]) -> AsyncIterator[Scre
         patch("textual.pilot.wait_for_idle", wait_until_quiet),
         patch.object(Pilot, "_wait_for_screen", _wait_for_screen),
         patch.object(Stylesheet, "_parse_rules", _parse_once),
+        patch.object(Stylesheet, "apply", _apply_once),
+        patch.object(RuleSet, "__hash__", object.__hash__),  # by identity too, and not in Python
         patch.object(TextualScreen, "_compositor_refresh", _draw),
         patch.object(surface_sampler, "_sample", _sample_once),
     ):
@@ -178,6 +183,42 @@ def _parse_once(sheet: Stylesheet, css: str, **where: Any) -> list[RuleSet]:
     if key not in _rules:
         _rules[key] = _parse_rules(sheet, css, **where)
     return _rules[key]
+
+
+_apply, _matched = Stylesheet.apply, dict[Any, RulesMap]()
+_numbers_of_rules = dict[tuple[int, ...], int]()  # by the identities of all rules of a sheet, which `_rules` keeps
+
+
+class _Matched:
+    """Stands for the cache that Textual has while it styles several widgets, with a key that holds in any app."""
+
+    def __init__(self, key: Any) -> None:
+        self.key = key
+
+    def get(self, _: Any) -> RulesMap | None:
+        return _matched.get(self.key)
+
+    def __setitem__(self, _: Any, rules: RulesMap) -> None:
+        _matched[self.key] = rules
+
+
+def _apply_once(sheet: Stylesheet, node: DOMNode, *, animate: bool = False, cache: object = None) -> None:
+    """Style a widget by the rules that were found for one of the same ancestors, which look and are named alike."""
+    rules = sheet.rules
+    known: tuple[list[RuleSet], int, int] | None = getattr(sheet, "_numbered", None)
+    if known is None or known[0] is not rules or known[1] != len(rules):
+        number = _numbers_of_rules.setdefault(tuple(map(id, rules)), len(_numbers_of_rules))
+        known = sheet._numbered = rules, len(rules), number  # type: ignore[attr-defined]
+    key = known[2], *map(_as_selectors_see, node.css_path_nodes)
+    _apply(sheet, node, animate=animate, cache=_Matched(key))  # type: ignore[arg-type]
+
+
+def _as_selectors_see(node: DOMNode) -> tuple[object, ...]:
+    """Return all of a node that selectors look at, but for its place among others: Textual keeps no rules by that."""
+    seen = type(node), node._id, frozenset(node._classes)
+    if isinstance(node, Widget):
+        return *seen, node._pseudo_classes_cache_key, node.allow_focus()
+    return *seen, frozenset(node.pseudo_classes)
 
 
 def _sample_once(

@@ -17,6 +17,7 @@ RED, MAGENTA = Color(255, 0, 0), Color(215, 0, 175)
 STEPS = 40  # from a colour to white or black
 
 
+@lru_cache(maxsize=1024)  # a theme compares the same few colours hundreds of times
 def luminance(color: Color) -> float:
     """Return WCAG's relative luminance: 0 for black, 1 for white."""
     red, green, blue = (
