@@ -8,6 +8,8 @@ import all as table
 import free_run
 import keys
 import pytest
+import stepping
+import traced_phase
 from figures import Figure
 
 from pseudo_terminal import Terminal
@@ -19,6 +21,20 @@ def forked(*words: str, anew: bool, **options: Any) -> Terminal:
     return Terminal(*words, **options)
 
 
+@pytest.fixture
+def little(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let benchmarks measure small things, once: what they would say of them is not looked at."""
+    for module in (stepping, traced_phase):
+        monkeypatch.setattr(module, "WARM_UP", 0)
+    monkeypatch.setattr(stepping, "LARGE_BATCH", 2)
+    monkeypatch.setattr(stepping, "LARGE_SIZE", 32)
+    monkeypatch.setattr(traced_phase, "CONVOLUTION", "layer1.0.conv1.weight")
+    monkeypatch.setattr(keys, "WARM_UP", 1)
+    monkeypatch.setattr(keys, "PARAMETERS", 20)
+    monkeypatch.setattr(keys, "MANY", keys.MANY.replace("2000", "20"))
+
+
+@pytest.mark.usefixtures("little")
 @pytest.mark.parametrize("name", some(list(table.QUICK), 3))
 def test_a_benchmark_returns_its_figures(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(keys, "Terminal", forked)
