@@ -82,6 +82,12 @@ class Process:
             self._answers.close()
         return self.returncode
 
+    def poll(self) -> int | None:
+        return self.wait(0)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
     def send_signal(self, number: int) -> None:
         if self.wait(0) is None:
             os.kill(self.pid, number)
@@ -406,6 +412,8 @@ def _run_to_end(start: _Start) -> NoReturn:
         code = error.code or 0
     except BaseException as error:
         code, is_interrupted = 1, isinstance(error, KeyboardInterrupt)
+        with suppress(OSError, ValueError):
+            sys.stdout.flush()  # as an interpreter does before it prints a traceback
         if start.is_script:
             trace = _without_this_file(error)
             sys.last_type, sys.last_value, sys.last_traceback = type(error), error, trace

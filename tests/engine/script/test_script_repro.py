@@ -8,13 +8,16 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
+import fork_server
 from autograd_tui.core.command import parse_one
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.files import try_lock
@@ -25,6 +28,7 @@ from autograd_tui.core.script_stop import ScriptRepro
 from autograd_tui.core.session_protocol import SessionInfo, StoredFramesSession
 from autograd_tui.engine.script.repro_writer import write_repro
 from autograd_tui.engine.script.script_session import ScriptSession
+from autograd_tui.export import repro_of_script
 from autograd_tui.export.repro_of_script import CLAIM_NAME, export_script_repro, script_text
 from autograd_tui.export.stored_run import export_from_session
 from script_recorder import RecordingAgent, fingerprint, run_script, seams_on
@@ -426,6 +430,18 @@ def test_a_held_script_is_taken_back_to_write_the_forward_where_a_watchpoint_has
     assert sorted(each.name for each in folder.iterdir()) == ["fault-2.pt", "fault-2.py", "fault.pt", "fault.py"]
 
 
+@pytest.fixture
+def forked_trials(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Try what is written in forks of a process that has PyTorch."""
+
+    def start(words: Sequence[str], *, cwd: Path, stdout: Any, **_: object) -> fork_server.Process:
+        with open(os.devnull) as nothing:
+            return fork_server.Process(words, [each.fileno() for each in (nothing, stdout, stdout)], folder=cwd)
+
+    monkeypatch.setattr(repro_of_script, "subprocess", SimpleNamespace(**vars(subprocess) | {"Popen": start}))
+
+
+@pytest.mark.usefixtures("forked_trials")
 def test_a_script_that_cannot_be_taken_back_is_recorded_for_a_repro_by_i(tmp_path: Path) -> None:
     (tmp_path / "nets.py").write_text(NETS)
     (tmp_path / "train.py").write_text(WITH_THREAD + LATE_NAN)
@@ -443,6 +459,7 @@ def test_a_script_that_cannot_be_taken_back_is_recorded_for_a_repro_by_i(tmp_pat
         session.close(in_order=True)
 
 
+@pytest.mark.usefixtures("forked_trials")
 def test_a_repro_that_gives_another_loss_or_raises_is_not_kept(tmp_path: Path) -> None:
     agent = written(CRITERION, tmp_path, tmp_path / "good.pt")
     repro = agent.repro

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
+import fork_server
 from pseudo_terminal import Terminal, terminal
 
 SCRIPT = Path(__file__).parents[2] / "support" / "scripts" / "steps_into.py"
-PATHS = os.pathsep.join(each for each in sys.path if each)
 LAST = "stdin, stdout: True True"
 
 
@@ -95,10 +94,7 @@ def test_ctrl_c_twice_is_a_keyboard_interrupt_in_the_script() -> None:
 
 
 def test_without_a_terminal_one_line_is_said_and_the_script_runs_as_before() -> None:
-    environment = {**os.environ, "PYTHONPATH": PATHS}
-    done = subprocess.run(
-        [sys.executable, str(SCRIPT)], stdin=subprocess.DEVNULL, capture_output=True, text=True, env=environment
-    )
+    done = fork_server.run([sys.executable, str(SCRIPT)])
     assert done.stderr == "autograd-tui: step_into opens no screen: stdin and stderr are no terminal.\n"
     assert done.stdout.count("iteration") == 5
     assert done.returncode == 0
