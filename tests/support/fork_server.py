@@ -7,7 +7,8 @@ its like, the locale, flags), and whatever happens before PyTorch is loaded. Tes
 so do a few of each kind, which keep the start itself tested.
 
 A script of a user that a session leads is forked too (`start_script`): it finds the modules that it imports at hand,
-and the agent enters it at its `import torch`, by the same `sitecustomize` as in a new Python.
+and the agent enters it at its `import torch`, by the same `sitecustomize` as in a new Python. So is one that a fork
+with a screen leads: it has such a server of its own.
 """
 
 from __future__ import annotations
@@ -174,6 +175,20 @@ def start_script(words: Sequence[str], terminal: str, environment: Mapping[str, 
         os.close(opened)
 
 
+def fork_scripts() -> None:
+    """Have sessions of this process lead forked scripts from now on, where they can be forked."""
+    from autograd_tui.engine.script.script_process import ScriptProcess
+
+    start_anew = ScriptProcess._start
+
+    def start(process: ScriptProcess, terminal: str, environment: Mapping[str, str]) -> int:
+        forked = start_script(process.command, terminal, environment)
+        return forked or start_anew(process, terminal, environment)
+
+    first_environment()
+    ScriptProcess._start = start  # type: ignore[assignment, method-assign]
+
+
 @contextmanager
 def _adopting() -> Iterator[None]:
     """Let a process inside the block whose parent has ended, and which descends from this one, become its child."""
@@ -189,7 +204,7 @@ def _ask(start: _Start, streams: Sequence[int]) -> io.FileIO:
     """Ask the server to start something; return what its answers come from, a line each: the process, and its end."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        socket.send_fds(_server(), [b"x"], [*streams, theirs.fileno()])
+        socket.send_fds(_own_server or _server(), [b"x"], [*streams, theirs.fileno()])
         ours.sendall(json.dumps(start._asdict()).encode() + b"\n")
         return io.FileIO(ours.detach(), "r")
 
@@ -224,6 +239,7 @@ def _server() -> socket.socket:
 # The server.
 
 _own_threads = 1  # of PyTorch, where a script does not set how many
+_own_server: socket.socket | None = None  # of a fork that leads scripts
 
 
 class _Start(NamedTuple):
@@ -254,6 +270,8 @@ def _serve(control: socket.socket) -> _Start:
         if not child:
             for connection in (control, answer, *answers.values()):
                 connection.close()
+            if start.words[1:4] == ["-m", "autograd_tui", "script"] and not start.anew:
+                _get_a_server(descriptors)
             _take(descriptors, start)
             return start
         for each in descriptors:
@@ -264,6 +282,21 @@ def _serve(control: socket.socket) -> _Start:
             answer.close()
         else:
             answers[child] = answer
+
+
+def _get_a_server(streams: Sequence[int]) -> None:
+    """Fork a server as long as this fork is as its own server made it, and have that fork the scripts."""
+    global _own_server
+    ours, theirs = socket.socketpair()
+    if os.fork():
+        theirs.close()
+        _own_server = ours
+        fork_scripts()
+        return
+    ours.close()
+    for each in streams:
+        os.close(each)
+    _run_to_end(_serve(theirs))
 
 
 def _fork_twice() -> int:
@@ -461,6 +494,7 @@ def _without_this_file(error: BaseException) -> TracebackType | None:
 
 def _main() -> None:
     control = socket.socket(fileno=int(sys.argv[1]))
+    first_environment()
     atexit.register(_leave)
     _import_all()
     start = _serve(control)

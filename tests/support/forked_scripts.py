@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
@@ -11,12 +11,7 @@ import fork_server
 from autograd_tui.engine.script.script_process import ScriptProcess
 
 _start_anew = ScriptProcess._start
-
-
-def fork_scripts() -> None:
-    """Fork all scripts from now on that can be."""
-    fork_server.first_environment()
-    ScriptProcess._start = _fork  # type: ignore[assignment, method-assign]
+fork_scripts = fork_server.fork_scripts
 
 
 @contextmanager
@@ -34,8 +29,3 @@ def started_anew() -> Iterator[None]:
     """Start the scripts of a test as users do."""
     with scripts_anew():
         yield
-
-
-def _fork(process: ScriptProcess, terminal: str, environment: Mapping[str, str]) -> int:
-    forked = fork_server.start_script(process.command, terminal, environment)
-    return forked or _start_anew(process, terminal, environment)
