@@ -12,6 +12,7 @@ from autograd_tui.core.frame import TorchError
 
 Pattern = tuple[Command, ...]
 ITERATION: Pattern = tuple(Command(phase.value) for phase in Phase)
+MIN_FREE_ITERATIONS = 16  # in commands, from which on they run without a frame a phase
 RanCommand = tuple[Command, str | None]  # and the type of what it raised, as in "RuntimeError"
 
 

@@ -9,7 +9,7 @@ from functools import partial
 from itertools import chain, repeat
 
 from autograd_tui.core.command import COMMAND_BY_LETTER
-from autograd_tui.core.command_log import ITERATION, CommandLog
+from autograd_tui.core.command_log import ITERATION, MIN_FREE_ITERATIONS, CommandLog
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.frame import Frame, plain_number
 from autograd_tui.core.frame_store import Branches
@@ -22,7 +22,6 @@ from autograd_tui.journal.writer import JournalWriter
 
 PLAIN_OR_NOT = re.compile(rb"[fbsz]+|-")  # in the letters of a journal's entries
 ITERATIONS_OR_PHASE = re.compile(rb"(?:fbsz)+(?=f)|[fbsz]")  # the last iteration of all is still going on
-MIN_FREE_ITERATIONS = 16  # iterations from which on they run freely
 DEVICE_VERSIONS = ("card", "cuda", "cudnn", "algorithms", "cudnn benchmark")
 NOT_DETERMINISTIC = " It ran without --deterministic, and so its numbers on {} may differ from run to run."
 

@@ -10,7 +10,7 @@ from time import monotonic
 from typing import Any
 
 from autograd_tui.core.command import Command, Commands, frame_before
-from autograd_tui.core.command_log import ITERATION
+from autograd_tui.core.command_log import ITERATION, MIN_FREE_ITERATIONS
 from autograd_tui.core.errors import Refused
 from autograd_tui.core.files import working_folder
 from autograd_tui.core.frame import Frame
@@ -42,7 +42,6 @@ from autograd_tui.tui.trainer_status import SCRIPT_RUNS, StatusPublisher, Update
 
 SAMPLE_SECONDS = 0.3  # between the frames of a run that the screen gets to see
 LOOK_SECONDS = 0.002  # between two looks of a run at full speed at what waits: an iteration may take far less
-MIN_FREE_ITERATIONS = 16  # in words, from which on they run without a frame a phase
 MIN_SLICE = 4  # iterations between two frames of a run that is watched, from which on the others have none
 MAX_LATE = 3  # such times in a row that took longer than they should
 
