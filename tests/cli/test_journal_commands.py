@@ -159,6 +159,13 @@ def test_an_empty_name_is_that_of_no_journal(do: Do, command: str) -> None:
     assert done.err == ['autograd-tui: "" names no journal: give its file, as autograd-tui sessions lists them.']
 
 
+def test_without_a_terminal_a_replay_names_the_options_that_need_none(do: Do, path: Path) -> None:
+    do("linear", "--headless", "--do", "f", "--journal", str(path))
+    screenless = "autograd-tui: this is no terminal, so there is no screen: use"
+    assert do("replay", str(path), code=2).err == [f"{screenless} --headless --check."]
+    assert do("resume", str(path), code=2).err == [f'{screenless} --headless --do "fbsz".']
+
+
 def test_an_empty_file_in_the_place_of_a_journal_is_named(do: Do, path: Path) -> None:
     path.touch()
     done = do("linear", "--headless", "--do", "f", "--journal", str(path), code=2)

@@ -82,6 +82,12 @@ def test_a_script_that_is_left_before_it_has_trained_gives_no_exit_code_of_its_o
     assert script_command.script(["--no-journal", str(tmp_path / "train.py")]) == 0
 
 
+def test_without_a_terminal_no_option_is_named_that_a_script_does_not_have(tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_text("pass")
+    with pytest.raises(Refused, match=r"^this is no terminal, so there is no screen\.$"):
+        script_command.script([str(tmp_path / "train.py")])
+
+
 def test_what_python_would_not_run_is_refused_before_a_screen_opens(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

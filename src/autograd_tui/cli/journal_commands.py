@@ -85,7 +85,7 @@ def replay(words: list[str]) -> int:
     if options.check:
         return _check(journal, lambda: open_recorded_session(journal, named, options))
     speed = _parse_speed(options.speed)
-    check_terminal()
+    check_terminal("--headless --check")
     from autograd_tui.cli.torch_libraries import TorchLibraries
     from autograd_tui.tui.app import run_on_screen
 

@@ -73,7 +73,7 @@ def _run_on_screen(
         raise Refused("--json needs --headless: a screen prints no lines.")
     if options.do == "-":
         raise Refused("--do - needs --headless: with a screen, the keyboard gives the commands.")
-    check_terminal()
+    check_terminal('--headless --do "fbsz"')
     gc.disable()
     from autograd_tui.cli.torch_libraries import TorchLibraries
     from autograd_tui.tui.app import run_on_screen
@@ -114,15 +114,16 @@ def export_session(*arguments: Any, **options: Any) -> str:
     return export_live(*arguments, **options)
 
 
-def check_terminal() -> None:
-    """Raise Refused where there is no terminal to draw on."""
+def check_terminal(instead: str = "") -> None:
+    """Raise Refused where there is no terminal to draw on; `instead`: the options that do without one."""
     if sys.stdout is None:
         raise Refused("stdout is closed, and there the command line that repeats the run would go.")
     if not all(each and each.isatty() for each in (sys.stdin, sys.stderr)):
-        raise Refused('this is no terminal, so there is no screen: use --headless --do "fbsz".')
+        raise Refused("this is no terminal, so there is no screen" + f": use {instead}" * bool(instead) + ".")
     term = os.environ.get("TERM", "")
     if term in ("", "dumb", "unknown"):
-        raise Refused(f'TERM="{term}" names no terminal that can place text: use --headless --do "fbsz", or set it.')
+        use = f"use {instead}, or set it" if instead else "set it to yours, such as xterm-256color"
+        raise Refused(f'TERM="{term}" names no terminal that can place text: {use}.')
 
 
 def initial_commands(options: argparse.Namespace) -> Commands:
