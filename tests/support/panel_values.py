@@ -322,26 +322,28 @@ def _loss(page: Page, facts: Facts) -> None:
     for name, value in moment.metrics.items():
         page.read(rf"   {name} ({MARKED})", lambda m, value=value: (value,))  # type: ignore[misc]
     page.read(r"(none before the first forward)", lambda m: (moment.loss is None,))
-    series, values = _series(page, facts)
-    finite = [each for each in values if math.isfinite(each)]
+    series, values = _series(page, facts.moments[1:])
+    left, left_values = _series(page, facts.left)
+    finite = [each for each in (*values, *left_values) if math.isfinite(each)]
     low, high = min(finite, default=math.nan), max(finite, default=math.nan)
+    slack = 1e-6 * (high - low)  # a tick is as near to an end as nobody sees
 
     def in_range(match: re.Match[str]) -> Sequence[Truth]:
         value = float(match[1])
-        return (agrees(match[1], low) or agrees(match[1], high) or low <= value <= high,)
+        return (agrees(match[1], low) or agrees(match[1], high) or low - slack <= value <= high + slack,)
 
     page.read(rf"^[ ]*({NUMBER})[ ]?[┤│]", in_range)
-    last = series[-1].iteration if series else 0
+    last = max((each.iteration for each in (*series, *left)), default=0)
     page.read(r"└(\d+)─", lambda m: (int(m[1]) == series[0].iteration,))
     page.read(r"─(\d+)(?=─)", lambda m: (series[0].iteration < int(m[1]) <= max(last, series[0].iteration + 1),))
 
 
-def _series(page: Page, facts: Facts) -> tuple[list[Moment], list[float]]:
+def _series(page: Page, moments: Sequence[Moment]) -> tuple[list[Moment], list[float]]:
     """Give the moments that the plot has a point of, and their values."""
     if "Plot of |grad|" in page.title:
-        series = [each for each in facts.moments[1:] if each.phase == "backward" and not each.raised]
+        series = [each for each in moments if each.phase == "backward" and not each.raised]
         return series, [size(each.grads.values()) for each in series]
-    series = [each for each in facts.moments[1:] if each.phase == "forward" and not each.raised]
+    series = [each for each in moments if each.phase == "forward" and not each.raised]
     return series, [math.nan if each.loss is None else each.loss for each in series]
 
 

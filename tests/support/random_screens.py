@@ -113,7 +113,7 @@ class Player:
         """Give what is true of the screen now."""
         plain = self._plain
         moment = plain.now if self._looking is None else plain.moments[self._looking]
-        return Facts(moment, plain.moments, plain.index, plain.names, lambda: self._slope(moment))
+        return Facts(moment, plain.moments, plain.left, plain.index, plain.names, lambda: self._slope(moment))
 
     def _slope(self, moment: Any) -> float:
         return math.nan if moment.before is None else self._plain.slope_along(moment.before, moment.params)
@@ -146,13 +146,13 @@ class Player:
 
     async def _iterations(self, times: int) -> None:
         self._stand()
-        self._plain.run_iterations(times)
+        self._plain.run_iterations(times, anew=times > 1)
         await self._press(*(str(times) if times > 1 else ""), "n")
 
     async def _run(self) -> None:
         times = self._chance.choice((5, 12, 30) if self._scenario == "linear" else (3, 6))
         self._stand()
-        self._plain.run_iterations(times)
+        self._plain.run_iterations(times, anew=True)
         await self._words(f"run {times}", known=True)
 
     async def _run_and_pause(self) -> None:
@@ -166,7 +166,7 @@ class Player:
         await self._press("space")
         status = next(rows[0] for name, rows, _ in painted(self._shown) if name == "StatusPanel")
         reached = re.search(r"frame (\d+) of", status)
-        while reached and self._plain.index < int(reached[1]) and self._plain.run_next():
+        while reached and self._plain.index < int(reached[1]) and self._plain.run_next(anew=True):
             pass
 
     async def _words(self, words: str, *, known: bool = False) -> None:

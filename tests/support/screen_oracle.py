@@ -99,6 +99,7 @@ class PlainMoments:
         self._stale = False
         self._start()
         self.moments = [self._first()]
+        self.left: list[Moment] = []  # of branches that were left
 
     @property
     def now(self) -> Moment:
@@ -113,26 +114,33 @@ class PlainMoments:
         if index != self.index:
             self.index, self._stale = index, True
 
-    def run(self, command: str) -> bool:
-        """Run one command; tell whether it was not refused."""
+    def run(self, command: str, *, anew: bool = False) -> bool:
+        """Run one command; tell whether it was not refused. One that ran from here before leads back to its frame.
+
+        anew: leave that branch, as a run does.
+        """
+        if not anew and self.commands[self.index : self.index + 1] == [command]:
+            self.go_to(self.index + 1)
+            return True
         if self._refused(command):
             return False
         self._catch_up()
+        self.left += self.moments[self.index + 1 :]
         del self.commands[self.index :], self.moments[self.index + 1 :]
         self.moments.append(self._do(command, self.now))
         self.commands.append(command)
         self.index += 1
         return True
 
-    def run_next(self) -> bool:
+    def run_next(self, *, anew: bool = False) -> bool:
         """Run the phase whose turn it is; tell whether others may follow."""
-        return self.run(self.now.next_phase[0]) and not self.now.raised
+        return self.run(self.now.next_phase[0], anew=anew) and not self.now.raised
 
-    def run_iterations(self, times: int) -> None:
+    def run_iterations(self, times: int, *, anew: bool) -> None:
         """Run to the end of so many iterations, one that has begun included."""
         goal = self.coming_iteration() + times - 1
         while self.coming_iteration() <= goal:
-            if not self.run_next():
+            if not self.run_next(anew=anew):
                 return
             if self.now.phase == "zero_grad" and self.now.iteration >= goal:
                 return

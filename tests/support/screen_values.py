@@ -34,6 +34,7 @@ class Facts:
 
     moment: Moment
     moments: Sequence[Moment]  # of the branch, up to the newest frame
+    left: Sequence[Moment]  # of branches that were left, which a plot draws behind
     latest: int  # where training stands
     names: tuple[str, ...]  # of the batch's parts
     slope: Callable[[], float]  # of the loss along the last step, where it began
