@@ -137,6 +137,12 @@ def test_what_cannot_be_is_one_sentence_before_the_first_command(run: Run, argum
     assert done.err[0].startswith("autograd-tui: ")
 
 
+@pytest.mark.parametrize(("word", "nearest"), [("scirpt", "script"), ("session", "sessions"), ("resum", "resume")])
+def test_a_command_with_a_slip_of_the_pen_is_named(run: Run, word: str, nearest: str) -> None:
+    done = run(word, "train.py")
+    assert (done.code, done.err) == (2, [f'autograd-tui: there is no command "{word}": the nearest is {nearest}.'])
+
+
 @pytest.mark.parametrize(("commands", "code"), [("fb", 0), ("fbB", 0), ("fbb", 1), ("@3", 1)])
 def test_the_exit_code_is_that_of_the_run(run: Run, commands: str, code: int) -> None:
     assert run("--headless", "--do", commands).code == code

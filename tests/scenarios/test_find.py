@@ -99,7 +99,7 @@ def test_a_scenario_that_the_file_only_imports_is_not_its_own(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("text", "fragment"),
     [
-        ("", "holds no scenario: put @scenario(...) above its build function, or name the parts of the loop in it: "),
+        ("", "/my_model.py steps a training script as it is; or put @scenario(...) above its build function, or name "),
         ("def build(:", "could not be read: SyntaxError"),
         ("\n\n1 / 0", "could not be read: ZeroDivisionError: division by zero (my_model.py, line 3)"),
         ("import sys\nsys.exit(3)", "could not be read: SystemExit: 3 (my_model.py, line 2)"),

@@ -98,7 +98,7 @@ def test_flags_go_over_the_files_own_optimizer(tmp_path: Path) -> None:
         ("data = ", "missing: data with labels (or loader)."),
         ("labels = ", "missing: data with labels (or loader)."),
         ("loss = ", "missing: loss; other_loss could be called loss."),
-        ("optimizer = ", "missing: optim; other_optimizer could be called optim."),
+        ("optimizer = ", "missing: optimizer; other_optimizer could be called optimizer."),
     ],
 )
 def test_what_is_missing_is_named(gone: str, sentence: str, tmp_path: Path) -> None:
@@ -112,8 +112,9 @@ def _uses(gone: str) -> list[tuple[str, str]]:
 
 def test_all_that_is_missing_is_named_at_once(tmp_path: Path) -> None:
     assert refusal(file(tmp_path, "model = 3")).endswith(
-        "holds no scenario: put @scenario(...) above its build function, or name the parts of the loop in it: "
-        "missing: model, data with labels (or loader), loss, optim."
+        "steps a training script as it is; or put @scenario(...) above its build function, "
+        "or name the parts of the loop in it: "
+        "missing: model, data with labels (or loader), loss, optimizer."
     )
 
 
@@ -130,17 +131,17 @@ optimizerG = torch.optim.Adam(netG.parameters(), lr=2e-4)
 
 def test_of_two_optimizers_a_sentence_names_both_and_says_what_can_be_done(tmp_path: Path) -> None:
     assert refusal(file(tmp_path, TWO)).endswith(
-        "missing: model, data with labels (or loader), optim; there are the optimizers optimizerD and optimizerG, and "
-        "one is stepped: write a build function with one model of all parts and one optimizer, in which each part's "
-        "turn is an iteration of its own."
+        "missing: model, data with labels (or loader), optimizer; there are the optimizers optimizerD and optimizerG, "
+        "and one is stepped: write a build function with one model of all parts and one optimizer, in which each "
+        "part's turn is an iteration of its own."
     )
 
 
 def test_what_there_is_under_other_names_is_named(tmp_path: Path) -> None:
     one = file(tmp_path, TWO, ("optimizerG = ", "del netG  # "), ("optimizerD =", "adam ="))
     assert refusal(one).endswith(
-        "missing: model, data with labels (or loader), optim; netD could be called model, trainloader could be called "
-        "loader, adam could be called optim."
+        "missing: model, data with labels (or loader), optimizer; netD could be called model, trainloader could be "
+        "called loader, adam could be called optimizer."
     )
 
 

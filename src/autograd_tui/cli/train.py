@@ -18,7 +18,7 @@ from autograd_tui.cli.arguments import (
 )
 from autograd_tui.cli.running import initial_commands, run_session
 from autograd_tui.core.errors import Refused
-from autograd_tui.core.run_config import BUILT_IN
+from autograd_tui.core.run_config import BUILT_IN, installed
 
 if TYPE_CHECKING:
     from autograd_tui.engine.session import Session
@@ -32,9 +32,22 @@ SESSION_OPTIONS += ("memory", "state", "batch_size", "image_size", "data", "weig
 
 def train(words: list[str], *, others: Iterable[str]) -> int:
     """Open what is asked for and run it; `others`: the commands with names, to be told of."""
+    _check_command(words, others)
     options = _parser(others).parse_args(words)
     first, path = initial_commands(options), new_journal_path(options)
     return run_session(options, lambda: _open(options, path), commands=first, title=options.scenario)
+
+
+def _check_command(words: list[str], others: Iterable[str]) -> None:
+    """Raise Refused where the first word is no scenario, and nearly the name of another command."""
+    name = words[0] if words else ""
+    if name in BUILT_IN or not name.isidentifier():  # no file, nor an option
+        return
+    from difflib import get_close_matches
+
+    close = get_close_matches(name, others, n=1)
+    if close and name not in installed():
+        raise Refused(f'there is no command "{name}": the nearest is {close[0]}.')
 
 
 def _parser(others: Iterable[str]) -> argparse.ArgumentParser:

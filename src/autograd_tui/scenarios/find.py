@@ -16,6 +16,7 @@ from autograd_tui.core.errors import Refused
 from autograd_tui.core.files import absolute, go_to, other_kind, working_folder
 from autograd_tui.core.run_config import BUILT_IN, installed
 from autograd_tui.core.run_observer import Interrupted
+from autograd_tui.core.terminal_text import quoted
 from autograd_tui.engine.training.interruption import Interrupt, interruptible
 from autograd_tui.engine.training.scenario import Scenario
 from autograd_tui.engine.training.user_code import ForkGuard, in_words, is_user_error, place_of
@@ -56,8 +57,9 @@ def _in_file(path: str, wanted: str) -> Scenario:
     try:
         return script_scenario(file.name, vars(module), lambda: vars(_load(file, folder)))
     except Refused as error:
+        as_it_is = f"autograd-tui script {quoted(path)} steps a training script as it is"
         hint = "put @scenario(...) above its build function, or name the parts of the loop in it"
-        raise Refused(f"{path} holds no scenario: {hint}: {error}") from None
+        raise Refused(f"{path} holds no scenario: {as_it_is}; or {hint}: {error}") from None
 
 
 def _installed(entry_point: EntryPoint) -> Scenario:

@@ -52,7 +52,7 @@ def script_scenario(title: str, names: Mapping[str, Any], run_again: Callable[[]
 def _parts(names: Mapping[str, Any]) -> Parts:
     model, loader, loss, optimizer = _role_names(names)
     pair = next((pair for pair in PAIRS if all(isinstance(names.get(name), Tensor) for name in pair)), None)
-    parts = {"model": model, "data with labels (or loader)": loader or pair, "loss": loss, "optim": optimizer}
+    parts = {"model": model, "data with labels (or loader)": loader or pair, "loss": loss, "optimizer": optimizer}
     if missing := [what for what, name in parts.items() if not name]:
         raise Refused(f"missing: {', '.join(missing)}{_suggestions(names, missing)}.")
     value = names[optimizer]
@@ -89,11 +89,11 @@ def _suggestions(names: Mapping[str, Any], missing: Iterable[str]) -> str:
         "model": lambda value: isinstance(value, nn.Module) and not _is_torchs_loss(value),
         "data with labels (or loader)": lambda value: isinstance(value, DataLoader),
         "loss": _is_torchs_loss,
-        "optim": lambda value: isinstance(value, Optimizer),
+        "optimizer": lambda value: isinstance(value, Optimizer),
     }
     candidates = {what: [name for name, value in names.items() if kinds[what](value)] for what in missing}
-    if len(candidates.get("optim", [])) > 1:
-        optimizers = _join_words(candidates["optim"])
+    if len(candidates.get("optimizer", [])) > 1:
+        optimizers = _join_words(candidates["optimizer"])
         return (
             f"; there are the optimizers {optimizers}, and one is stepped: write a build function "
             "with one model of all parts and one optimizer, in which each part's turn is an iteration of its own"
