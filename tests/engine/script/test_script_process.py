@@ -173,9 +173,10 @@ def test_what_is_printed_last_comes_before_the_end(tmp_path: Path) -> None:
 
 def test_a_bar_is_the_unfinished_line(tmp_path: Path) -> None:
     output = CapturedOutput()
-    code = "for i in range(3): print(f'\\rstep {i}', end='', flush=True)\ninput()"
+    code = "input()\nfor i in range(3): print(f'\\rstep {i}', end='', flush=True)\ninput()"
     with started(tmp_path, code) as (process, _):
-        process.on_output = output.take_in
+        process.on_output = output.take_in  # before it prints
+        process.write(b"\r")
         wait(lambda: output.unfinished(0.0) == "step 2", "the bar")
 
 
