@@ -215,7 +215,7 @@ def _together(page: Page, moment: Moment) -> None:
     page.read(
         rf"\|grad\| (was) ({MARKED})", lambda m: (moment.cleared is not None, size((moment.cleared or {}).values()))
     )
-    page.read(rf"largest: (\S+), ({MARKED})", lambda m: (m[1] in moment.grads, _greatest(moment)))
+    page.read(rf"largest: (\S+)\.grad, ({MARKED})", lambda m: (m[1] in moment.grads, _greatest(moment)))
     page.read(rf"largest is (\S+)\.grad: ({MARKED})", lambda m: (m[1] in moment.grads, _greatest(moment)))
 
 
@@ -277,6 +277,7 @@ def _table_row(page: Page, offset: int, row: str, names: list[str], ends: dict[s
     edges = [0, *ends.values()]
     for left, (heading, right) in zip(edges, ends.items(), strict=False):
         cell = row[left:right].strip()
+        cell = re.split(r"\s{2,}", cell)[-1]  # behind pictures, which have no heading of their own
         if left == 0:  # the name stands in it too
             cell = re.sub(r"^.*?\s{2,}(?=\S)", "", row[3:right].rstrip()) if "  " in row[3:right].strip() else ""
         at = row.rfind(cell, 0, right) if cell else -1
@@ -449,16 +450,16 @@ def _buffers(page: Page, facts: Facts) -> None:
     page.read(r"changed (\d+) of (\d+)", lambda m: (changed, len(moment.buffers)))
     page.read(r"none of (\d+)", lambda m: (len(moment.buffers) if changed == 0 else False,))
     page.read(r"\A(\d+) as the model (was) built", lambda m: (len(moment.buffers), before is None))
-    rows = 0
     for name, tensor in moment.buffers.items():
         short = "|".join(re.escape("…" + name[-cut:]) for cut in range(8, len(name)))
         label = f"(?:{re.escape(name)}{'|' + short if short else ''})"
         was = None if before is None else _stands_for(before[name])
-        rows += page.read(
+        page.read(
             rf"^{label}[ ]+(?:norm )?(?:({MARKED}) → )?(?:norm )?({MARKED})[ ]*$",
             lambda m, was=was, tensor=tensor: (was, _stands_for(tensor)),  # type: ignore[misc]
         )
-    _rest(page, rows, len(moment.buffers))
+    rows = [row for row in page.rows[1:] if row.strip() and not re.search(r"\d more$", row)]
+    _rest(page, len(rows), len(moment.buffers))  # rows, not what was read: a name cut short is of several
 
 
 def _explanation(page: Page, facts: Facts) -> None:
@@ -700,14 +701,20 @@ def _block(page: Page, label: str) -> tuple[int, int] | None:
 def _statistics(page: Page, start: int, end: int, held: list[Tensor]) -> None:
     values = torch.cat([each.double().reshape(-1) for each in held])
     mean, std = float(values.mean()), float(values.std(correction=0))
+    low, high = float(values.min()), float(values.max())
+
+    def is_end(text: str, end: float) -> bool:
+        """Tell whether an end of the range is right: one that is marked is the sample's, and so within it."""
+        return low - 1e-3 <= float(text[1:]) <= high + 1e-3 if text.startswith("~") else agrees(text, end)
+
     truths: dict[str, Callable[[str], Truth]] = {
         rf"norm ({MARKED})": lambda text: agrees(text, size(held)),
         rf"rms ({MARKED})": lambda text: agrees(text, size(held) / math.sqrt(len(values))),
         rf"mean ({MARKED})": lambda text: near(text, mean, std),
         rf"std ({MARKED})": lambda text: agrees(text, std),
-        rf"({MARKED}) ~?▕": lambda text: agrees(text, float(values.min())),
-        rf"▏ ({MARKED})": lambda text: agrees(text, float(values.max())),
-        r"(?<![\w.×])(?<!norm )(?<!mean )(?<!std )([+-]?\d+\.\d{4})(?![ ]~?▕)": lambda text: (
+        rf"({MARKED}) ~?▕": lambda text: is_end(text, low),
+        rf"▏ ({MARKED})": lambda text: is_end(text, high),
+        r"(?<![\w.×+-])(?<!norm )(?<!mean )(?<!std )(?<!rms )([+-]?\d+\.\d{4})(?![ ]~?▕)": lambda text: (
             any(agrees(text, value) for value in values.tolist()) if len(values) <= 16 else True
         ),
     }
