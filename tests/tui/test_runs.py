@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from random import Random
 from time import monotonic
 
@@ -96,6 +97,22 @@ async def test_the_learning_rate_can_be_changed_while_it_runs() -> None:
         assert shown.app.main.trainer.status.run is not None
         await shown.press("space")
         assert "lr=0.0002 fbsz" in shown.session.commands()
+
+
+async def test_what_a_key_has_written_can_be_read_while_a_run_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    async with screen(lr=SLOW) as shown:
+        await shown.pilot.press("r")
+        await to_frame(shown, 1000)
+        await shown.pilot.press("e")
+        seen = shown.app.main.state.latest
+        await shown.until(lambda: shown.app.main.state.latest is not seen)
+        await shown.pilot.pause()
+        assert shown.note.startswith("written: autograd-tui_")
+        await shown.pilot.press("+")
+        await shown.until(lambda: shown.note.startswith("running at full speed"))
 
 
 async def test_a_phase_key_ends_a_run() -> None:

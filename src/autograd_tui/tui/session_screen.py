@@ -37,6 +37,7 @@ STOPPED = f"stopped; {QUITS_NEXT}"
 MAX_BYTES_PER_SECOND = 8_000  # so that a run can be watched over a slow line
 EXPECTED_BYTES = 5_000  # of a frame, at least: those at the beginning of a run change much
 MAX_DRAW_SHARE = 0.015  # of a run's time that drawing may take: both are Python, and one waits for the other
+READ_SECONDS = 4.0  # for which an answer stays while a run goes on and has nothing to say
 MAX_PAUSE = 1.0  # seconds between two frames, whatever they cost
 
 
@@ -66,6 +67,7 @@ class SessionScreen(SizedScreen, CachedRows):
         self._budget = DrawingBudget()  # of the frames of a run
         self._next_of_run: Timer | None = None  # draws the next one, where that has to wait
         self._waiting_update: Update | None = None  # that it will show, the newest
+        self._said = 0.0  # when an answer was shown last; 0 where it has been taken away
         self._was_asked_early = False  # by keys, before there was a session
 
     class Failed(Message):
@@ -137,7 +139,11 @@ class SessionScreen(SizedScreen, CachedRows):
         if self.trace_screen is not None:
             self.trace_screen.take(update)
         if not self._is_overtaken(update):
-            self.say(self.state.update_note(update) or self._stopped_note(update))
+            note = self.state.update_note(update) or self._stopped_note(update)
+            if note is None and is_sample and self._is_read:
+                self.draw()
+            else:
+                self.say(note)
         if isinstance(update.request, ScreenAction):
             update.request.act()
         self.watch_the_clock()
@@ -206,9 +212,15 @@ class SessionScreen(SizedScreen, CachedRows):
 
     # The note.
 
+    @property
+    def _is_read(self) -> bool:
+        """Whether an answer was shown so shortly ago that somebody may still read it."""
+        return monotonic() - self._said < READ_SECONDS
+
     def say(self, note: Note | None) -> None:
         """Show a sentence where it is seen; without one, that of the mode the screen is in."""
         status = self.trainer.status
+        self._said = 0.0 if note is None else monotonic()
         if self.trace_screen is None:
             self.state.say(note, status, self.output)
         elif note is not None:
@@ -234,6 +246,7 @@ class SessionScreen(SizedScreen, CachedRows):
             self._say_whether_surface_fits()
             return
         answered = not status.busy or monotonic() - status.updated < PATIENCE  # a moment ago: its note stays
+        answered = answered or (status.run is not None and self._is_read)
         if (self.state.looking is None or status.progress is not None) and not (answered or self.state.interrupted):
             self.say(None)
         self.watch_the_clock()
