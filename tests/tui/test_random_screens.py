@@ -16,6 +16,13 @@ async def test_what_random_screens_of_the_line_say_is_true() -> None:
     assert total.known_words > 0.95 * total.words > 30
 
 
+@pytest.mark.parametrize(("scenario", "times", "seed"), [("lstm", 8, 4), ("transformer", 6, 2), ("resnet18", 3, 3)])
+async def test_what_random_screens_of_networks_say_is_true(scenario: str, times: int, seed: int) -> None:
+    report = await play(scenario, times, seed=seed)
+    assert report.faults == []
+    assert report.total.known_numbers > 0.85 * report.total.numbers > 60
+
+
 async def test_a_wrong_sign_a_wrong_digit_and_a_wrong_age_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     right, turned = grads.main_words, {"+": "-", "-": "+"}
 
