@@ -184,7 +184,7 @@ class AutogradApp(ReadableApp):
     async def _press(self, key: events.Key) -> None:
         """Put a key behind those that wait, and answer what can be answered."""
         if self._main is not None:
-            if monotonic() - self._dropped_at > BURST_SECONDS:
+            if key.time - self._dropped_at > BURST_SECONDS:  # when it came: it may have waited behind the others
                 self._main.state.dropped_keys, self._dropped = None, 0
             if (inside := self._main.trace_screen) and inside.gives_up(key):
                 self.keys.clear()
