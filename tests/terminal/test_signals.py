@@ -152,8 +152,9 @@ c.pthread_mutex_lock(mutex)
 def check_ended(shown: Terminal) -> None:
     """Read to the end: whatever ended the program, the terminal is as it was, and no process is left."""
     until = monotonic() + PATIENCE
-    while b"\x1b[?1049l" not in shown.bytes and monotonic() < until:
+    while shown.is_running and monotonic() < until:
         shown.read()
+    assert not shown.modes[3] & termios.NOFLSH
     shown.end()
     check_modes(shown.bytes)
     assert shown.echoed
@@ -168,6 +169,13 @@ def makes_signals(shown: Terminal) -> bool:
     return bool(shown.modes[3] & termios.ISIG)
 
 
+def fill(shown: Terminal) -> None:
+    """Write more than the system keeps ready for who reads a terminal: what comes behind it is dropped by a flush."""
+    slave = os.open(shown.name, os.O_WRONLY | os.O_NOCTTY)
+    os.write(slave, b"\x1b[m" * 2000)
+    os.close(slave)
+
+
 def test_ctrl_c_and_sigterm_end_what_holds_the_interpreters_lock_for_ever(tmp_path: Path) -> None:
     """In two programs at a time: each takes seconds in which nothing happens."""
     by_key, by_signal = tmp_path / "by_key", tmp_path / "by_signal"
@@ -176,11 +184,15 @@ def test_ctrl_c_and_sigterm_end_what_holds_the_interpreters_lock_for_ever(tmp_pa
     with deaf(by_signal) as signalled, deaf(by_key) as shown:
         signalled.process.send_signal(signal.SIGTERM)
         until = monotonic() + PATIENCE
-        while shown.is_running and monotonic() < until:
-            if not shown.modes[3] & termios.ICANON:  # or a ctrl+c would drop what nobody has read yet
-                shown.type("\x03")
+        while not makes_signals(shown) and monotonic() < until:
+            shown.type("\x03")
             shown.read(0.25)
             signalled.read(0.25)  # or its terminal would take no more of what the watchdog writes
+        fill(shown)
+        while not shown.modes[3] & termios.ICANON and monotonic() < until:
+            shown.type("\x03")
+            signalled.read(0.25)
+        shown.type("\x03")  # it drops nothing of what the watchdog has written last, which nobody has read yet
         check_ended(shown)
         assert "no longer answered" in shown.text
         check_ended(signalled)

@@ -192,6 +192,10 @@ class _Watch:
         """Give the terminal back and end the program."""
         self._give_back(ended=True)
         sleep(TAKEN)  # a terminal whose session ends with the program, as over ssh, drops what it has not read by then
+        with suppress(termios.error):
+            modes = termios.tcgetattr(0)
+            modes[3] &= ~termios.NOFLSH | self._modes[3]
+            termios.tcsetattr(0, termios.TCSANOW, modes)
         if not (select.select([self._pipe], [], [], 0)[0] and not os.read(self._pipe, 65536)):  # it is still there
             os.kill(self._program, signal.SIGKILL)
         os._exit(0)
@@ -201,7 +205,9 @@ class _Watch:
         with suppress(termios.error):
             modes = termios.tcgetattr(0)[3]
             if ended or self._raw is not None or not modes & (termios.ISIG | termios.ICANON):  # no shell has set them
-                termios.tcsetattr(0, termios.TCSANOW, self._modes)
+                before = list(self._modes)
+                before[3] |= termios.NOFLSH * ended  # one more ctrl+c drops nothing of what has just been written
+                termios.tcsetattr(0, termios.TCSANOW, before)
 
 
 def _queued() -> int:
