@@ -676,6 +676,7 @@ def test_a_step_that_a_fused_optimizer_left_out_is_none(tmp_path: Path) -> None:
     assert agent.frames[-1].steps == 1
 
 
+@pytest.mark.usefixtures("compiler_counters")
 def test_a_compiled_model_is_stepped_without_a_warning(tmp_path: Path) -> None:
     text = """
     import torch, warnings
@@ -688,13 +689,10 @@ def test_a_compiled_model_is_stepped_without_a_warning(tmp_path: Path) -> None:
         opt.step()
         opt.zero_grad()
     """
-    try:
-        agent, _ = recorded(text, tmp_path)
-        assert agent.by_iteration() == ["FBSZ", "FBSZ"]
-        assert agent.frames[1].params.layout.names == ("weight", "bias")
-        assert ends_the_same(text, tmp_path)
-    finally:
-        torch._dynamo.utils.counters.clear()  # by which a process knows that something was compiled in it
+    agent, _ = recorded(text, tmp_path)
+    assert agent.by_iteration() == ["FBSZ", "FBSZ"]
+    assert agent.frames[1].params.layout.names == ("weight", "bias")
+    assert ends_the_same(text, tmp_path)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")

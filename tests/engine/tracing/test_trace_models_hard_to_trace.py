@@ -116,6 +116,7 @@ def test_a_fast_path_that_recording_turns_off_is_named() -> None:
     assert "fast path" in trace.notes[0]
 
 
+@pytest.mark.usefixtures("compiler_counters")
 def test_a_compiled_module_is_what_its_compiled_code_calls_and_says_so() -> None:
     plain, recorded = (
         open_session(strange(lambda: torch.compile(nn.Linear(4, 2), backend="eager")))  # type: ignore[arg-type, return-value]
