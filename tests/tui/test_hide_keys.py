@@ -5,6 +5,7 @@ import re
 import pytest
 
 from app_screen import screen
+from autograd_tui.tui import session_runner
 from autograd_tui.tui.trainer_status import Status
 
 
@@ -38,6 +39,32 @@ async def test_no_watchpoint_that_fires_tells_what_the_veil_hides() -> None:
         assert shown.app.main.view.hidden is not None
         assert shown.note == "frame 5, where what is watched holds: space shows the numbers"
         assert "3.318" not in shown.note
+
+
+@pytest.mark.parametrize("words", ["watch loss<3.2", "run loss<3.2", "fbsz*2 f"])
+async def test_a_frame_at_which_a_run_ends_is_never_shown_without_its_veil(
+    words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session_runner, "SAMPLE_SECONDS", -1.0)  # each frame of a run is shown
+    async with screen() as shown:
+        uncovered = []
+
+        def note_numbers() -> None:
+            view = shown.app.main.view
+            if view.frame is not None and view.frame.loss is not None and view.frame.loss < 3.2 and view.hidden is None:
+                uncovered.append(view.frame.index)
+
+        shown.app.main.watch(shown.app.main, "view", note_numbers)
+        shown.app.main.trainer.set_speed(50.0)  # and drawn
+        await shown.press("v")
+        shown.app.main.prompt_actions.run(words)
+        await shown.settle()
+        if words.startswith("watch"):
+            await shown.press("r")
+        assert shown.session.frame.loss is not None
+        assert shown.session.frame.loss < 3.2
+        assert shown.app.main.view.hidden is not None
+        assert uncovered == []
 
 
 @pytest.mark.parametrize(

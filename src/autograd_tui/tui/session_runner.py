@@ -301,7 +301,6 @@ class SessionRunner:
         if is_endless and begins_slowly:
             frames = self._at_rising_pace(over)
         for frame in frames:
-            self._publish_sample()
             still = self._stillness.iterations(frame, self._here.history.loss)
             if still and goal.iteration is None:  # a number of iterations that was asked for is done
                 self._publisher.warning = standstill_line(frame, still)
@@ -311,6 +310,7 @@ class SessionRunner:
                 self._publisher.warning = NOTHING_LEARNS
             if frame.error or (is_led and goal.reached_by(frame)) or self._fires():
                 return False
+            self._publish_sample()  # not the frame where a run ends: the veil covers that
             if over():
                 break
         return over() and not self._stopped()
@@ -370,15 +370,16 @@ class SessionRunner:
     def _run_words(self, commands: Commands) -> None:
         """Run commands in order until one raises; many iterations among them run freely."""
         with self._publisher.running(f"{len(commands):,} commands are done" if len(commands) > 1 else None):
+            last = self._here.frame.index + len(commands)
             for pattern, times in commands.blocks():
-                if not self._run_block(pattern, times):
+                if not self._run_block(pattern, times, last):
                     return
 
-    def _run_block(self, pattern: Sequence[Command], times: int) -> bool:
+    def _run_block(self, pattern: Sequence[Command], times: int, last: int) -> bool:
         session = self._here
         if pattern == ITERATION and times >= MIN_FREE_ITERATIONS and session.next_command() == ITERATION[0]:
-            return self._follow(session.run_free(session.end_of(times), self._stopped, every=SAMPLE_SECONDS))
-        return self._follow(self._run_each(chain.from_iterable(repeat(pattern, times))))
+            return self._follow(session.run_free(session.end_of(times), self._stopped, every=SAMPLE_SECONDS), last)
+        return self._follow(self._run_each(chain.from_iterable(repeat(pattern, times))), last)
 
     def _rest_of_iteration(self) -> Iterator[Command]:
         end = self._here.end_of(1)
@@ -401,13 +402,16 @@ class SessionRunner:
         here = self._here
         return here.rewind(here.frame.index + 1) if here.repeats(command) else None
 
-    def _follow(self, frames: Iterable[Frame]) -> bool:
-        """Show a sample of the frames as they come; return whether to go on behind them."""
+    def _follow(self, frames: Iterable[Frame], last: int | None = None) -> bool:
+        """Show a sample of the frames as they come; return whether to go on behind them.
+
+        Not frame `last`, where a run ends: the veil covers that.
+        """
         last_shown = monotonic()
         for frame in frames:
             if not self._goes_on_behind(frame):
                 return False
-            if monotonic() - last_shown > SAMPLE_SECONDS:
+            if monotonic() - last_shown > SAMPLE_SECONDS and frame.index != last:
                 self._publish_sample()
                 last_shown = monotonic()
         return True
