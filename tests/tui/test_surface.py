@@ -208,3 +208,9 @@ async def test_the_title_names_only_what_is_drawn() -> None:
         await shown.settle()
         assert "@" not in shown.text("SurfacePanel")
         assert "  off the map now  X lowest" in str(panel.border_title)
+
+
+@pytest.mark.parametrize("do", ["f", "fb", "fbs", "fbsz"])
+async def test_the_table_says_of_each_phase_where_the_loss_is_lowest(do: str) -> None:
+    async with screen(do=do) as shown:
+        assert "lowest" in shown.text("ParametersPanel").splitlines()[0]

@@ -113,8 +113,9 @@ def _columns(
     bar_width = max(2 * MIN_BAR + 1, len(alike))
     if alike and width < min(longest, MIN_NAME_WIDTH) + least + bar_width + GAP:
         alike = ""  # there is no room for bars, and so none for it above them
-    age = ParameterColumn(("", ""), [] if alike else _ages(frame, statuses), words=True)
-    left = width - least - (age.width + GAP if age.width else 0)
+    ages = [] if alike else _ages(frame, statuses)
+    age = ParameterColumn(("", ""), ages, words=True, gap=GAP if any(frame.grads.backwards) else 1)  # "None was 1.3"
+    left = width - least - (age.width + age.gap if age.width else 0)
     name_width = min(longest, max(left, MIN_NAME_WIDTH))
     left -= name_width
 
@@ -132,9 +133,10 @@ def _columns(
     }
     kept: dict[str, ParameterColumn] = {}
     for key, column in optional.items():
-        if 0 < column.width <= left - GAP if covered is None else column.width and key in covered:
+        gaps = 1 if key == "before" else GAP  # between it and the value now is a blank less
+        if 0 < column.width <= left - gaps if covered is None else column.width and key in covered:
             kept[key] = column
-            left -= column.width + GAP
+            left -= column.width + gaps
     if "bar" in kept:
         bar_width = min(bar_width + max(left, 0), 2 * MAX_BAR + 1)
         kept["bar"] = _bars(frame, bar_width if covered is None else covered["bar"].width, alike)
