@@ -154,7 +154,8 @@ def _nonfinite(frame: Frame) -> Iterator[str]:
 
 
 def _has_nan(row: TensorStats) -> bool:
-    return any(end is not None and math.isnan(end) for end in (row.min, row.max))
+    numbers = row.norm, row.min, row.max  # of complex values there is a norm alone
+    return any(each is not None and math.isnan(each) for each in numbers)
 
 
 def _first_of(table: StatsTable, ending: str, before: StatsTable | None = None) -> Iterator[str]:
@@ -197,11 +198,14 @@ def _still(watchpoint: Watchpoint, frame: Frame, memory: ConditionMemory) -> str
 
 
 def watched_for_stillness(watchpoint: Watchpoint, frame: Frame) -> list[int]:
-    """Return the indices of the parameters to look at: the one named, else those that the optimizer is to move."""
-    names = frame.params.layout.names
-    watched = watched_values(watchpoint, names).params
+    """Return the indices of the parameters to look at: the one named, else those that the optimizer is to move.
+
+    One without values, or of a kind that has no numbers, is never still.
+    """
+    names, measurable = frame.params.layout.names, frame.params.layout.measurable
+    watched = [index for index in watched_values(watchpoint, names).params if measurable[index]]
     if watchpoint.name in names:
-        return list(watched)
+        return watched
     groups = frame.groups.of if frame.groups else (0,) * len(names)
     return [index for index in watched if groups[index] is not None and index not in frame.frozen]
 

@@ -222,6 +222,135 @@ def test_the_one_iteration_that_leaves_no_trace_is_found(kind: str, watched: str
     assert session.fired.index == session.frame.index
 
 
+def clip(line: PlainLine) -> None:
+    for param in line.parameters():
+        param.data.clamp_(-9, 9)
+
+
+class ClippedLine(PlainLine):
+    def forward(self, x: Tensor) -> Tensor:
+        clip(self)
+        return super().forward(x)
+
+
+class UncountedLine(PlainLine):
+    def forward(self, x: Tensor) -> Tensor:
+        for param in self.parameters():
+            values = param.detach().numpy()
+            values.clip(-9, 9, out=values)
+        return super().forward(x)
+
+
+class CountedLine(PlainLine):
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            for param in self.parameters():
+                param.clamp_(-9, 9)
+        return super().forward(x)
+
+
+@pytest.mark.parametrize("model", [ClippedLine, UncountedLine, CountedLine])
+def test_an_infinity_that_the_next_forward_clips_is_found(
+    model: type[PlainLine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(MODELS, "line", model)
+    session = opened("line", Fault("infinite gradient", 30, 1), many=False, optimizer="sgd,lr=0.02")
+    session.arm("nonfinite")
+    for _ in session.run_free(Goal(iteration=60), lambda: False, every=1.0):
+        pass
+    assert (session.frame.iteration, session.frame.phase) == (30, "backward")
+
+
+class Twisted(nn.Module):
+    """A line beside complex numbers, one of which is none in the 30th forward: of a table, or of the prediction."""
+
+    turns: Tensor
+    count: Tensor
+
+    def __init__(self, *, of_prediction: bool) -> None:
+        super().__init__()
+        self.inside, self.of_prediction = PlainLine(), of_prediction
+        self.register_buffer("turns", torch.ones(3, dtype=torch.complex64))
+        self.register_buffer("count", torch.zeros((), dtype=torch.long))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.count += 1
+        missing = torch.tensor(complex(0, math.nan if self.count == 30 else 0))
+        line: Tensor = self.inside(x)
+        if not self.of_prediction:
+            self.turns[1] = missing
+            return line
+        shift = torch.zeros(x.shape, dtype=torch.complex64)
+        shift[-1, -1] = missing
+        return line + shift
+
+
+@pytest.mark.parametrize("of_prediction", [True, False])
+@pytest.mark.parametrize("is_free", [True, False])
+def test_a_complex_number_that_is_none_in_one_iteration_is_found(of_prediction: bool, is_free: bool) -> None:
+    def build(_: Options) -> Parts:
+        x = torch.rand(4, 3)
+        return Parts(
+            model=Twisted(of_prediction=of_prediction),
+            batch=lambda i: (x, 2 * x + 1),
+            loss=lambda prediction, target: (prediction - target)[:-1].abs().square().mean(),
+        )
+
+    session = open_session(scenario("twisted", device="cpu")(build), optimizer="sgd,lr=0.02")
+    session.arm("nonfinite")
+    goal = Goal(iteration=60)
+    for _ in session.run_free(goal, lambda: False, every=1.0) if is_free else session.run_until(goal):
+        pass
+    assert (session.frame.iteration, session.frame.phase) == (30, "forward")
+
+
+class FirstIsNan(nn.Module):
+    """A line beside a large parameter that is no number in its first value, which is in no sample, and never moves."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inside = PlainLine()
+        self.base = nn.Parameter(torch.ones(5000))
+        assert 0 not in draw_sample_indices(5000, torch.device("cpu"))[1:]
+        with torch.no_grad():
+            self.base[0] = math.nan
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.inside(x) + 0 * self.base[1]
+
+
+def test_a_large_parameter_without_a_first_number_is_as_still_as_its_sample(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(MODELS, "line", FirstIsNan)
+    fired = []
+    for is_free in (True, False):
+        session = opened("line", Fault("none", 1, 1), many=False, optimizer="sgd,lr=0.02")
+        session.arm("still 20")
+        goal = Goal(iteration=60)
+        for _ in session.run_free(goal, lambda: False, every=1.0) if is_free else session.run_until(goal):
+            pass
+        fired.append(str(session.fired))
+    assert fired[0] == fired[1]
+    assert "base has not changed" in fired[0]
+
+
+class WithoutValues(PlainLine):
+    def __init__(self) -> None:
+        super().__init__()
+        self.none = nn.Parameter(torch.zeros(0))
+
+
+@pytest.mark.parametrize("is_free", [True, False])
+def test_a_parameter_without_values_is_never_still(is_free: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(MODELS, "line", WithoutValues)
+    session = opened("line", Fault("no gradient", 30, 5), many=False, optimizer="sgd,lr=0.02")
+    session.arm("still 3")
+    goal = Goal(iteration=60)
+    for _ in session.run_free(goal, lambda: False, every=1.0) if is_free else session.run_until(goal):
+        pass
+    assert session.frame.iteration == 32
+    assert "inside.w has not changed" in str(session.fired)
+
+
 @pytest.mark.parametrize(
     ("kind", "watched"), [("loss", "nonfinite"), ("risen loss", "loss > 100"), ("risen loss", "loss rises 1")]
 )

@@ -121,7 +121,7 @@ class WatchFilter:
         for each in self._still:
             counts, is_one = self._watcher.memory(each).still, each.name in self._names
             for index in watched_values(each, self._names).params:
-                if is_one or id(params[index]) in trained:
+                if params[index].numel() and (is_one or id(params[index]) in trained):
                     counts[index] = 0 if moved[index] else counts.get(index, 0) + 1
         is_near = self.is_near_stillness
         if is_near and phases.frames:

@@ -36,6 +36,7 @@ class CapturedVariables:
     def __init__(self, parts: Parts) -> None:
         self.variables: dict[tuple[int, str], VariableRef] = {}
         self.objects: dict[str, Any] = {}  # callable objects and mutable defaults, by path
+        self.names: set[str] = set()  # of all attributes and globals that the functions read
         self._seen: set[int] = set()
         for name in ("forward", "loss", "batch"):
             self._call(getattr(parts, name), name)
@@ -70,6 +71,7 @@ class CapturedVariables:
             return
         self._seen.add(id(function))
         names = _names(function.__code__)
+        self.names |= names["LOAD_GLOBAL"] | names["LOAD_ATTR"] | names["LOAD_METHOD"]
         for each in (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()):
             if isinstance(each, (list, dict, set)):
                 self.objects.setdefault(f"a default of {function.__qualname__}", each)

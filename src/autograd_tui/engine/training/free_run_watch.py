@@ -38,7 +38,7 @@ from autograd_tui.engine.training.phase_tests import (
 )
 from autograd_tui.engine.training.state import TrainingState
 from autograd_tui.engine.training.still_counter import Memories, StillCounter
-from autograd_tui.engine.training.tensor_properties import in_memory
+from autograd_tui.engine.training.tensor_properties import as_real_floats, in_memory
 
 PLAIN = (Tensor, nn.Parameter, nn.Buffer)
 WIDE = (torch.float32, torch.float64)
@@ -259,16 +259,17 @@ class FreeRunWatch:
         return self._state.forwards - self._first_forward
 
     def _look_at_prediction(self, prediction: Any) -> None:
-        if isinstance(prediction, Tensor) and prediction.is_floating_point():
+        if isinstance(prediction, Tensor) and (prediction.is_floating_point() or prediction.is_complex()):
             if type(prediction) not in PLAIN or prediction.layout is not torch.strided:
                 raise TypeError("no plain tensor")
+            prediction = as_real_floats(prediction.detach())
             if self._is_on_host and prediction.dim() == 1 and prediction.numel() <= MAX_LISTED_VALUES:
                 if math.isnan(sum(prediction.tolist())):
                     self._note()
                 return
             if not in_memory(prediction):
                 raise TypeError("no values")
-            self._judge(prediction.detach().sum(), is_no_nan)
+            self._judge(prediction.sum(), is_no_nan)
 
     @torch.no_grad()
     def _look_at_buffers(self) -> None:
@@ -422,7 +423,7 @@ class FreeRunWatch:
         found = []
         for buffers in self._buffers:
             for buffer in buffers.values():
-                if buffer is not None and buffer.is_floating_point() and buffer.numel():
+                if buffer is not None and (buffer.is_floating_point() or buffer.is_complex()) and buffer.numel():
                     if type(buffer) not in PLAIN or buffer.layout is not torch.strided or not in_memory(buffer):
                         raise TypeError("no plain tensor")
                     found.append(buffer)

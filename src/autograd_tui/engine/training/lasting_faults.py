@@ -13,6 +13,7 @@ from autograd_tui.engine.training.phase_tests import joint_norm
 from autograd_tui.engine.training.state import TrainingState
 
 OPTIMIZERS = (torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW)
+UNCOUNTED = {"data", "numpy", "untyped_storage", "from_dlpack", "vector_to_parameters"}  # by which no version counts up
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
@@ -21,7 +22,8 @@ class LastingFaults:
 
     These optimizers add to each parameter what comes from its gradient, so a NaN or an infinity in a gradient, or in
     what they keep of earlier ones, makes the parameter one that no later step brings back. Batch norm's running
-    statistics are as lasting. Versions tell whether somebody else has written into them.
+    statistics are as lasting. Versions tell whether somebody else has written into them. SGD without momentum keeps
+    nothing: there a forward that clips parameters through `.data` would bring them back unseen.
     """
 
     def __init__(self, state: TrainingState) -> None:
@@ -42,6 +44,8 @@ class LastingFaults:
             and not (hooks._global_optimizer_pre_hooks or hooks._global_optimizer_post_hooks)
             and all(group["lr"] > 0 for group in optimizer.param_groups)
         )
+        if _keeps_nothing(optimizer) and not UNCOUNTED.isdisjoint(state.reachable.captured.names):
+            return None
         all_are_moved = None not in state.group_of and all(each.requires_grad for each in state.params.values())
         return cls(state) if is_usual and all_are_moved else None
 
@@ -54,8 +58,10 @@ class LastingFaults:
 
     def _are_absent(self, state: TrainingState, iterations: int) -> bool:
         writes = iterations * (2 if type(state.optimizer) is torch.optim.AdamW else 1)  # weight decay is one of its own
-        pairs = zip(state.params.values(), self._versions, strict=True)
-        if not all(0 <= param._version - version <= writes for param, version in pairs):
+        counts = [each._version - version for each, version in zip(state.params.values(), self._versions, strict=True)]
+        if not all(0 <= count <= writes for count in counts):
+            return False
+        if _keeps_nothing(state.optimizer) and not {0, writes}.issuperset(counts):  # some may be somebody else's
             return False
         statistics = _floats(self.batch_norms)
         if [(id(each), each._version) for each in statistics] != [
@@ -68,6 +74,11 @@ class LastingFaults:
         with torch.no_grad():
             tensors = [*state.params.values(), *statistics, *values]
             return not tensors or math.isfinite(joint_norm(tensors).item())
+
+
+def _keeps_nothing(optimizer: torch.optim.Optimizer) -> bool:
+    """Return whether a step remembers nothing of a gradient but what it adds to the parameter."""
+    return type(optimizer) is torch.optim.SGD and not all(group["momentum"] for group in optimizer.param_groups)
 
 
 def optimizer_values(state: TrainingState) -> tuple[list[Tensor], list[float]]:

@@ -202,7 +202,8 @@ def joint_norm(tensors: Sequence[Tensor]) -> Tensor:
         if tensor.layout is not torch.strided:
             raise TypeError("no plain tensor")
         if tensor.dtype is not torch.float32:
-            norms.append(torch.linalg.vector_norm(tensor.float()).reshape(1))
+            wide = tensor if tensor.is_complex() else tensor.float()
+            norms.append(torch.linalg.vector_norm(wide).reshape(1))
         elif tensor.is_cpu and tensor.numel() >= MIN_PARTS_SIZE:
             norms.append(norms_of_parts(tensor.view(-1) if tensor.is_contiguous() else flat_in_memory(tensor)))
         else:

@@ -47,6 +47,7 @@ class StillCounter:
         self._pieces = [compared_values(each, stride=PROBE_STRIDE if probes else 1) for each in watched]
         self._starts = np.cumsum([0, *(len(piece()) for piece in self._pieces[:-1])])
         self._exact = np.array([each.numel() <= SAMPLE_SIZE for each in watched], dtype=bool)
+        self._first = self._starts[~self._exact]  # where the first value of each large one is, which is in no sample
         self._probed = ~self._exact if probes else None
         self.needs_samples = False  # since the probes of a parameter have not moved, and others may have
         self._unchanged = np.zeros(len(watched), dtype=np.int64)  # steps in a row, in this stretch
@@ -85,8 +86,10 @@ class StillCounter:
         if not self._pieces:
             return False
         now, before, self._steps = values.double().numpy(), self._before, self._steps + 1
-        # As in statistics, infinity less infinity is no number, and so a move.
-        changed = np.logical_or.reduceat((now != before) | np.isinf(now), self._starts)
+        # As in statistics, infinity less infinity is no number, and so a move, as far as it is in a sample.
+        moved, first = (now != before) | np.isinf(now), self._first
+        moved[first] = (now[first] != before[first]) & ~(np.isnan(now[first]) & np.isnan(before[first]))
+        changed = np.logical_or.reduceat(moved, self._starts)
         self._before = now
         self._numbers_before = now.tolist() if self._numbers else []
         self._unchanged = np.where(changed, 0, self._unchanged + 1)
