@@ -15,7 +15,8 @@ from autograd_tui.engine.training.scenario import Scenario
 from autograd_tui.tui.app import AutogradApp
 from autograd_tui.tui.panels.footer import KeyTablePanel
 from autograd_tui.tui.panels.panel import Panel
-from autograd_tui.tui.panels.trace_panels import ChainRulePanel
+from autograd_tui.tui.layouts import MIN_ROWS_BELOW
+from autograd_tui.tui.panels.trace_panels import ChainRulePanel, OperationPanel
 from autograd_tui.tui.trace_screen import TraceScreen
 from session_internals import as_scenario
 from suite_options import some
@@ -458,3 +459,15 @@ async def test_in_a_lecture_hall_no_row_stays_empty_while_the_tree_is_cut() -> N
             rule = inside.query_one(ChainRulePanel)
             assert "more" in text(shown, "GraphPanel").splitlines()[-1]
             assert rule.content_size.height == rule.most_rows(inside.view, rule.content_size.width) < 9
+
+
+async def test_what_stands_below_takes_no_rows_that_the_tree_or_the_gradients_need() -> None:
+    async with screen("resnet18", image_size=32, batch_size=2, do="f", size=(200, 60)) as shown:
+        await shown.press("i", *["right"] * 20)
+        inside = shown.app.screen
+        assert isinstance(inside, TraceScreen)
+        rule, operation = inside.query_one(ChainRulePanel), inside.query_one(OperationPanel)
+        below = max(rule.most_rows(inside.view, rule.content_size.width) + 2, MIN_ROWS_BELOW)
+        assert rule.outer_size.height == below
+        assert operation.content_size.height == operation.most_rows(inside.view, operation.content_size.width)
+        assert "more" in text(shown, "TraceGradsPanel")

@@ -278,7 +278,9 @@ def _classes_of_model(frame: Frame) -> dict[str, bool]:
     return classes
 
 
-LINE_ROWS = 3  # of the header, and of the line of source
+HEADER_ROWS, LINE_ROWS = 2, 1  # of the header, and of the line of source
+GRAPH_WIDTH = 64  # percent
+MIN_ROWS_BELOW = 13  # of the chain rule and the source, where the graph could do with more
 
 
 class TraceLayout(PanelLayout):
@@ -288,6 +290,18 @@ class TraceLayout(PanelLayout):
         """Yield what comes first where there is little room: the position in the trace, and the line of source."""
         yield TraceHeaderPanel()
         yield SourcePanel(classes="line")
+
+    def share_rows(self) -> None:
+        """Have panels take the rows that others have no use for."""
+
+    def watch_view(self) -> None:
+        """Show another operation."""
+        if self.view.trace_position is not None:
+            self.share_rows()
+
+    def on_resize(self) -> None:
+        """Share the rows out anew."""
+        self.watch_view()
 
 
 class WideTraceLayout(TraceLayout):
@@ -305,6 +319,22 @@ class WideTraceLayout(TraceLayout):
             yield ChainRulePanel(title="Chain rule")
             yield SourcePanel(title="Source")
 
+    def share_rows(self) -> None:
+        """Give what stands below the rows that its texts need, and those that nothing above has a use for."""
+        graph, chain_rule = self.query_one(GraphPanel), self.query_one(ChainRulePanel)
+        operation, gradients = self.query_one(OperationPanel), self.query_one(TraceGradsPanel)
+        frame = graph.gutter.height
+        columns = {operation: self.size.width * (100 - GRAPH_WIDTH) // 100, chain_rule: self.size.width * 11 // 20}
+        least = {each: each.most_rows(self.view, width - each.gutter.width) + frame for each, width in columns.items()}
+        room = self.size.height - HEADER_ROWS
+        usual = room - room * 7 // 11
+        health = self.query_one(HealthPanel).outer_size.height
+        wanted = max(graph.rows_wanted(), least[operation] + gradients.rows_wanted() + health) + frame
+        texts = max(least[chain_rule], MIN_ROWS_BELOW)
+        below = min(texts, usual) if wanted > room - usual else max(usual, min(texts, room - wanted))
+        self.query_one(".below").styles.height = below
+        gradients.styles.max_height = max(room - below - least[operation] - health, (room - below) * 2 // 5)
+
 
 class NarrowTraceLayout(TraceLayout):
     """From 72 x 20, as a lecture hall sees it: the graph over the chain rule."""
@@ -314,16 +344,12 @@ class NarrowTraceLayout(TraceLayout):
         yield GraphPanel()
         yield ChainRulePanel(title="Chain rule")
 
-    def watch_view(self) -> None:
-        """Show another operation: the graph may take the rows that no chain rule has needed of late."""
-        for chain_rule in self.query(ChainRulePanel):
-            room = self.size.height - LINE_ROWS - 1  # the border above the chain rule
-            left = room - chain_rule.most_rows(self.view, self.size.width - chain_rule.gutter.width)
-            self.query_one(GraphPanel).styles.max_height = max(left, room // 2)
-
-    def on_resize(self) -> None:
-        """Share the rows out anew."""
-        self.watch_view()
+    def share_rows(self) -> None:
+        """Give the graph the rows that no chain rule has needed of late."""
+        chain_rule = self.query_one(ChainRulePanel)
+        room = self.size.height - HEADER_ROWS - LINE_ROWS - 1  # the border above the chain rule
+        left = room - chain_rule.most_rows(self.view, self.size.width - chain_rule.gutter.width)
+        self.query_one(GraphPanel).styles.max_height = max(left, room // 2)
 
 
 class SmallTraceLayout(TraceLayout):

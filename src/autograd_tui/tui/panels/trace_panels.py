@@ -97,16 +97,21 @@ TITLES = {
 }
 
 
-class ChainRulePanel(TracePanel):
-    """Numbers where they are few, else shapes and norms; in their place a gradient check, once there is one."""
+class WholeTextPanel(TracePanel):
+    """Says all that there is to say of an operation, a remark less where there is no room: see `whole_text`."""
 
     DRAWN_FROM = ("trace_position", "gradcheck")
-    RECENT = 12  # operations whose longest text counts: what stands above must not jump at each key
+    RECENT = 12  # operations whose longest text counts: what stands beside it must not jump at each key
 
     def __init__(self, *, title: str = "") -> None:
         super().__init__(title=title)
         self._rows: deque[int] = deque(maxlen=self.RECENT)  # of the latest texts
         self._counted: tuple[Trace, int, int] | None = None  # of the last one: which operation's, at which width
+        self._text: tuple[tuple[object, ...], list[Line]] = (), []  # the last one, and what of
+
+    def whole_text(self, view: View, position: TracePosition, width: int) -> list[Line]:
+        """Return all that is to be said of an operation."""
+        raise NotImplementedError
 
     def most_rows(self, view: View, width: int) -> int:
         """Return the rows of the longest of the latest texts, that of a view among them."""
@@ -118,25 +123,36 @@ class ChainRulePanel(TracePanel):
             elif self._counted and self._counted[1] == position.index:
                 self._rows.pop()  # a gradient check may stand in its place
             self._counted = position.trace, position.index, width
-            self._rows.append(len(_whole_text(view, position, width)))
+            self._rows.append(len(self._latest_text(view, position, width)))
         return max(self._rows, default=0)
 
     def draw_trace(self, position: TracePosition, width: int, height: int) -> list[Line]:
         """Draw what there is room for; a last row says that there is more."""
+        return cut(self._latest_text(self.view, position, width), height)
+
+    def _latest_text(self, view: View, position: TracePosition, width: int) -> list[Line]:
+        made_of = view.gradcheck, position.trace, position.index, width
+        if self._text[0] != made_of:
+            self._text = made_of, self.whole_text(view, position, width)
+        return self._text[1]
+
+
+class ChainRulePanel(WholeTextPanel):
+    """Numbers where they are few, else shapes and norms; in their place a gradient check, once there is one."""
+
+    def whole_text(self, view: View, position: TracePosition, width: int) -> list[Line]:
+        if view.gradcheck is not None:
+            return gradcheck_lines(view.gradcheck, width)
+        lines = chain_rule_lines(position.trace, position.op, width)
+        error = position.trace.error if position.at_end else None
+        return [*lines, *(wrapped(one_line(raised_line(error)), width, style="error") if error else [])]
+
+    def draw_trace(self, position: TracePosition, width: int, height: int) -> list[Line]:
         if self.has_class("framed"):
             self.retitle(
                 "Gradient check   by finite differences" if self.view.gradcheck else TITLES[position.trace.phase]
             )
-        return cut(_whole_text(self.view, position, width), height)
-
-
-def _whole_text(view: View, position: TracePosition, width: int) -> list[Line]:
-    """Return all that is to be said of an operation."""
-    if view.gradcheck is not None:
-        return gradcheck_lines(view.gradcheck, width)
-    lines = chain_rule_lines(position.trace, position.op, width)
-    error = position.trace.error if position.at_end else None
-    return [*lines, *(wrapped(one_line(raised_line(error)), width, style="error") if error else [])]
+        return super().draw_trace(position, width, height)
 
 
 def cut(lines: list[Line], height: int) -> list[Line]:
@@ -153,11 +169,11 @@ def _is_remark(line: Line) -> bool:
     return all(style == "dim" for _, style in line)
 
 
-class OperationPanel(TracePanel):
+class OperationPanel(WholeTextPanel):
     """A row a tensor."""
 
-    def draw_trace(self, position: TracePosition, width: int, height: int) -> list[Line]:
-        return cut(operation_lines(position.trace, position.op, width), height)
+    def whole_text(self, view: View, position: TracePosition, width: int) -> list[Line]:
+        return operation_lines(position.trace, position.op, width)
 
 
 class TraceGradsPanel(SidePanel):
