@@ -13,9 +13,9 @@ from autograd_tui.core.command import parse
 from autograd_tui.engine.open_session import open_session
 from autograd_tui.engine.training.scenario import Scenario
 from autograd_tui.tui.app import AutogradApp
+from autograd_tui.tui.layouts import MIN_ROWS_BELOW
 from autograd_tui.tui.panels.footer import KeyTablePanel
 from autograd_tui.tui.panels.panel import Panel
-from autograd_tui.tui.layouts import MIN_ROWS_BELOW
 from autograd_tui.tui.panels.trace_panels import ChainRulePanel, OperationPanel
 from autograd_tui.tui.trace_screen import TraceScreen
 from session_internals import as_scenario
