@@ -88,7 +88,27 @@ for i in range(12):
 assert not copy.deepcopy(model)[1]._forward_hooks
 """
 
-SCRIPTS = {"accumulation": ACCUMULATION, "two optimizers": TWO_OPTIMIZERS, "rectified": RECTIFIED}
+WHOLE_NUMBERS = """
+import torch
+from torch import nn
+model = nn.Linear(3, 1)
+model.order = nn.Parameter(torch.arange(3), requires_grad=False)
+optimizer = torch.optim.SGD([model.weight, model.bias], lr=0.05)
+for i in range(12):
+    if i == 5:
+        model.order += 1
+    loss = model(torch.randn(6, 3)[:, model.order % 3]).pow(2).mean()
+    loss.backward()
+    optimizer.step()
+    optimizer.zero_grad()
+"""
+
+SCRIPTS = {
+    "accumulation": ACCUMULATION,
+    "two optimizers": TWO_OPTIMIZERS,
+    "rectified": RECTIFIED,
+    "whole numbers": WHOLE_NUMBERS,
+}
 CONDITIONS = {
     "accumulation": (
         "loss > 0.21",
@@ -115,6 +135,7 @@ CONDITIONS = {
         "0.weight.grad zero",
         "*.bias.grad < 1e-9",
     ),
+    "whole numbers": ("* > 3", "param_norm > 3", "order > 3"),
     "two optimizers": (
         "nonfinite",
         "loss > 1.5",

@@ -274,6 +274,9 @@ class WatchFilter:
         params = [known[name] for name in self._names]
         self._params = [weakref.ref(each) for each in params]
         self._needs_all |= bool(self._still) and not all(map(_is_small, known.values()))
+        if len(params) < len(known):  # frames have a norm of whole numbers, too
+            watched = {watched_values(each, tuple(known)).kind for each in self._armed}
+            self._needs_all |= not watched.isdisjoint((PARAM_NORM, "params"))
         self._are_numbers = not (self._named_grads or self._named_params) and all(
             each.numel() == 1 and each.is_cpu and each.is_floating_point() for each in params
         )
