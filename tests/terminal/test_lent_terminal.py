@@ -87,6 +87,18 @@ def test_input_gets_the_terminal_and_gives_it_back(tmp_path: Path) -> None:
     wait_for_end(script_of(tmp_path))
 
 
+@pytest.mark.skipif(not Path("/proc/self/syscall").exists(), reason="Linux tells which call a process waits in")
+def test_what_reads_from_a_descriptor_gets_the_terminal_too(tmp_path: Path) -> None:
+    code = 'print("key?", flush=True)\nprint("got", os.read(0, 9))\ntime.sleep(60)\n'
+    with screen(tmp_path, code) as shown:
+        wait_until_lent(shown, "key?")
+        shown.type("a\r")
+        wait_for_screen(shown)
+        shown.wait_for(r"got b'a\n'")
+        shown.type("q")
+        shown.end()
+
+
 def test_pdb_gets_the_terminal_until_it_goes_on(tmp_path: Path) -> None:
     code = "x = 41\nbreakpoint()\nx += 1\nprint('x is', x)\ntime.sleep(60)"
     with screen(tmp_path, code.replace("breakpoint()", "print('<input>')\nbreakpoint()")) as shown:

@@ -31,6 +31,9 @@ class ScriptTerminal(Protocol):
     """A script's process with a terminal of its own, as `engine.script.script_process` starts it."""
 
     ends_with_screen: bool  # whether it is ended when the screen is left
+    on_reading: (
+        Callable[[bool], None] | None
+    )  # called on a thread, where it begins to wait for keys, and no longer does
 
     def write(self, keys: bytes) -> int:
         """Type keys there; return how many bytes were taken."""
@@ -57,7 +60,8 @@ class LentTerminal:
     def __init__(self) -> None:
         self.app: AutogradApp | None = None  # whose terminal it is
         self._process: ScriptTerminal | None = None
-        self._wanted = False  # whether the script reads
+        self._asked_for = False  # whether the script's agent has asked for it, and not given it back
+        self._is_read = False  # whether the script waits in a call of the system for what is typed
         self._loan: _Loan | None = None
 
     @property
@@ -83,16 +87,32 @@ class LentTerminal:
     def attach(self, process: ScriptTerminal) -> None:
         """Take the process of the script, which gets the size of the terminal from now on."""
         self._process = process
+        process.on_reading = self._note_reading
         self._call(self.resize)
 
     def lend(self) -> None:
         """Close the screen and have keys go to the script, until they are taken back or it has ended."""
-        self._wanted = True
+        self._asked_for = True
         self._call(self._begin)
 
     def take_back(self) -> None:
         """Open the screen again, if it was closed for the script, unless that reads on in a moment."""
-        self._wanted = False
+        self._asked_for = False
+        self._end_soon()
+
+    def _note_reading(self, reads: bool) -> None:
+        """Lend it to a script that reads without asking: before it has imported torch, or from a descriptor."""
+        self._is_read = reads
+        if reads:
+            self._call(self._begin)
+        else:
+            self._end_soon()
+
+    @property
+    def _wanted(self) -> bool:
+        return self._asked_for or self._is_read
+
+    def _end_soon(self) -> None:
         if self.app is not None:
             self._call(partial(self.app.set_timer, AGAIN_SECONDS, self._end))
 
@@ -125,6 +145,7 @@ class LentTerminal:
         if terminal_is_gone and self.app is not None:
             self.app.call_later(self.app.leave, 129)
         else:
+            self._is_read = False
             self.take_back()
 
     def _end(self) -> None:

@@ -387,3 +387,43 @@ os._exit(6)
 """
     with started(tmp_path, code) as (process, _):
         assert process.wait(PATIENCE) == 6
+
+
+@pytest.mark.skipif(not Path("/proc/self/syscall").exists(), reason="Linux tells which call a process waits in")
+@pytest.mark.parametrize(
+    "reads",
+    [
+        "input()",
+        "import readline; input()",
+        "os.read(0, 100)",
+        "import getpass; getpass.getpass('')",
+        "open('/dev/tty').readline()",
+    ],
+)
+def test_it_is_told_where_it_waits_for_what_is_typed_and_where_it_no_longer_does(tmp_path: Path, reads: str) -> None:
+    code = f"import os, time\nprint('begins')\ntime.sleep(0.3)\n{reads}\nprint('goes on')\ntime.sleep(60)\n"
+    told: list[bool] = []
+    with started(tmp_path, code) as (process, printed):
+        process.on_reading = told.append
+        printed.wait_for("begins")
+        assert told == []
+        wait(lambda: told == [True], "that it waits")
+        process.write(b"ann\n")
+        printed.wait_for("goes on")
+        wait(lambda: told == [True, False], "that it no longer waits")
+
+
+def test_a_script_that_looks_now_and_then_whether_a_key_was_pressed_waits_for_none(tmp_path: Path) -> None:
+    code = """
+import select, sys, threading, time
+threading.Thread(target=sys.stdin.readline, daemon=True).start()
+for _ in range(10):
+    select.select([0], [], [], 0.1)
+print("done")
+time.sleep(60)
+"""
+    told: list[bool] = []
+    with started(tmp_path, code) as (process, printed):
+        process.on_reading = told.append
+        printed.wait_for("done")
+        assert told == []

@@ -31,12 +31,14 @@ ENTRY_FOLDER = Path(__file__).parent / "sitecustomize"  # Python imports the fil
 DEFAULT_SIZE = 80, 24  # columns and rows, where the screen's own terminal does not tell
 MAX_READ = 1 << 18  # bytes that are handed on at once
 POLL_SECONDS = 0.1  # between two looks at whether the script has ended
+LOOK_SECONDS = 0.05  # between two looks at whether it waits for what is typed; two have to find it so
 DRAIN_SECONDS = 0.5  # in which what it printed last is read, while a process that it has left behind still prints
 HANGUP_SECONDS = 1.0  # that it has to end in when its terminal has been closed
 KILL_SECONDS = 5.0  # until the system has ended what was killed
 TAIL_BYTES = 1 << 13  # of what was printed last, to be seen by who takes the terminal over
 INTERRUPT = b"\x03"  # the key that is a signal where a terminal makes signals
 _IUTF8 = 0x4000  # of a terminal's input modes: backspace takes a whole character; Python does not name it yet
+_READ_CALLS = {"x86_64": ("0", "270"), "aarch64": ("63", "72")}  # the numbers of read and pselect6 on Linux
 _RESET_SIGNALS = ("SIGINT", "SIGQUIT", "SIGHUP", "SIGPIPE", "SIGXFSZ")  # have their usual meaning in a new terminal
 
 
@@ -86,6 +88,9 @@ class ScriptProcess:
     """
 
     ends_with_screen = True
+    on_reading: Callable[[bool], None] | None = (
+        None  # called on a thread, where it begins to wait for keys, and no longer does
+    )
 
     def __init__(
         self,
@@ -108,7 +113,8 @@ class ScriptProcess:
         try:
             self.resize(*(size or _own_size()))
             _erase_whole_characters(slave)
-            self.pid = self._start(os.ttyname(slave), script_environment(folder, os.environ))
+            self._terminal = os.ttyname(slave)
+            self.pid = self._start(self._terminal, script_environment(folder, os.environ))
         except BaseException:
             for each in (self._master, self._wakes, self._wake):
                 os.close(each)
@@ -130,6 +136,8 @@ class ScriptProcess:
         self._viewer: Callable[[bytes], None] | None = None
         self._tail = b""  # printed last, and seen by no viewer
         self._at_line_start = True
+        self._terminal = ""  # its name
+        self._looks, self._next_look = 0, 0.0  # in a row that have found it waiting for keys; when the next one is due
         self._ended = threading.Event()  # also all that it printed has been handed on
 
     def _begin_to_read(self) -> None:
@@ -264,10 +272,12 @@ class ScriptProcess:
         drained = float("inf")  # when reading ends, of a script that has ended
         try:
             while not self._closing and monotonic() < drained:
-                ready, _, _ = select.select([self._master, self._wakes], [], [], POLL_SECONDS)
+                pause = POLL_SECONDS if self.on_reading is None else LOOK_SECONDS
+                ready, _, _ = select.select([self._master, self._wakes], [], [], pause)
                 data = self._take() if self._master in ready else b""
                 if data:
                     self._hand_on(data)
+                self._look_whether_it_reads()
                 if self._poll():
                     drained = min(drained, monotonic() + DRAIN_SECONDS)
                     if not data:
@@ -281,6 +291,16 @@ class ScriptProcess:
             while not self._poll():
                 select.select([], [], [], POLL_SECONDS / 10)
             self._ended.set()
+
+    def _look_whether_it_reads(self) -> None:
+        """Say where it begins to wait for what is typed, by whatever call, and where it no longer does."""
+        if self.on_reading is None or monotonic() < self._next_look:
+            return
+        self._next_look = monotonic() + LOOK_SECONDS
+        before, reads = self._looks, _reads_from(self._terminal, _foreground_group(self._master) or self.pid)
+        self._looks = min(before + 1, 2) if reads else 0
+        if (before == 2) != (self._looks == 2):
+            self.on_reading(reads)
 
     def _hand_on(self, data: bytes) -> None:
         with self._output:
@@ -331,6 +351,18 @@ def _foreground_group(terminal: int) -> int | None:
         group = os.tcgetpgrp(terminal)
         return group if group > 1 else None
     return None
+
+
+def _reads_from(terminal: str, pid: int) -> bool:
+    """Return whether a process's main thread waits for what is typed on a terminal; False where Linux does not tell."""
+    with suppress(OSError, LookupError, ValueError, AttributeError):
+        read, select_call = _READ_CALLS[os.uname().machine]
+        number, *arguments = read_file(f"/proc/{pid}/syscall").decode().split()
+        waits_without_end = number == select_call and arguments[0] == "0x1" and arguments[4] == "0x0"
+        if number == read or waits_without_end:  # as Python's readline does, for 0 alone
+            descriptor = int(arguments[0], 16) if number == read else 0
+            return os.readlink(f"/proc/{pid}/fd/{descriptor}") in (terminal, "/dev/tty")
+    return False
 
 
 def _session_and_descendants(leader: int) -> dict[int, str]:
