@@ -13,6 +13,7 @@ from textual import events
 from app_screen import Screen, running, screen
 from autograd_tui.core.command import parse
 from autograd_tui.text.numbers import number
+from autograd_tui.tui import main_screen
 from autograd_tui.tui.app import AutogradApp
 from autograd_tui.tui.panels.panel import Panel
 from autograd_tui.tui.panels.table import RowPanel
@@ -250,7 +251,8 @@ async def test_looking_back_shows_that_frames_own_numbers_and_the_way_home_the_e
         assert "exact" in shown.text("SelectedPanel")
 
 
-async def test_quick_keys_there_and_back_keep_the_exact_numbers() -> None:
+async def test_quick_keys_there_and_back_keep_the_exact_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(main_screen, "PATIENCE", float("inf"))  # or escape drops what waits, on a machine under load
     async with screen(do="fbs") as shown:
         for key in ("down", "enter", "left", "enter", "escape"):
             shown.app.post_message(events.Key(key, None))
