@@ -296,6 +296,40 @@ def test_a_run_that_watches_for_stillness_makes_frames_from_the_step_before_on(
     assert [stop.fired for stop, _ in agent.stops if stop.fired] == fired
 
 
+CLOSURES = """
+import torch
+from torch import nn
+model = nn.Linear(3, 1)
+optimizer = torch.optim.LBFGS(model.parameters(), max_iter=3)
+for i in range(12):
+    x = torch.randn(6, 3)
+    optimizer.param_groups[0]["lr"] = 0.1 * (i < 4)
+
+    def closure():
+        optimizer.zero_grad()
+        loss = (model(x) - 1).pow(2).mean()
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+"""
+
+
+@pytest.mark.parametrize("stops_held", [(), (7, 8), (52, 53, 54)])
+def test_a_step_within_which_a_run_pauses_is_counted_for_stillness(stops_held: tuple[int, ...], tmp_path: Path) -> None:
+    armed = tuple(map(parse_watchpoint, ("weight still 3", "loss rises 1")))
+    fired = []
+    for goal in (None, Goal()):
+
+        def order(stop: Stop, frame: Frame, goal: Goal | None = goal) -> GoOn:
+            return GoOn(frame.index, None if frame.index in stops_held else goal, 60.0, armed)
+
+        agent = led(CLOSURES, tmp_path, order)
+        fired.append([str(stop.fired) for stop, _ in agent.stops if stop.fired])
+    assert fired[0] == fired[1]
+    assert any("weight has not changed" in each for each in fired[0])
+
+
 # Where runs end, and which frames come.
 
 PLAIN = """

@@ -90,6 +90,7 @@ class Phases:
         self.event = Event("")
         self.frames = True
         self.before_step: Callable[[Phases], None] | None = None  # called before each step of a free run
+        self.values_before_step: list[list[float]] = []  # of each parameter, where stillness is watched for
 
     # What the agent reads and sets.
 
@@ -328,7 +329,7 @@ class Phases:
         self.counts.index += 1
         if not self.agent.lets_pass(self, "step"):
             self._stop(Event("step", optimizer=optimizer, skipped=skipped))
-        self.counts.held_backwards = 0
+        self.counts.held_backwards, self.values_before_step = 0, []
 
     def begin_zero_grad(self, owner: Optimizer | nn.Module) -> None:
         """Look at the gradients before they are cleared."""

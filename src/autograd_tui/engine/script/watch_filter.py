@@ -63,7 +63,6 @@ class WatchFilter:
         self._looks_at_grads = self._looks_at_params = self._nonfinite
         self._of_activations = [each for each in armed if each.kind == "dead"]
         self._still = [each for each in armed if each.kind == "still"]
-        self._before: list[list[float]] = []  # the values of each parameter as they were before the step that runs
         self._needs_all = any(each.times == 1 for each in self._still)  # whether each event needs a frame
         self._params: list[weakref.ref[Tensor]] | None = None  # None: to be found anew
         self._names: tuple[str, ...] = ()
@@ -85,7 +84,7 @@ class WatchFilter:
     def before_step(self, phases: Phases) -> None:
         """Read the parameters, to see whether the step moves them."""
         try:
-            self._before = [_values(each) for each in self._found(phases) or ()]
+            phases.values_before_step = [_values(each) for each in self._found(phases) or ()]
         except Exception:
             self._has_failed = True
 
@@ -110,12 +109,12 @@ class WatchFilter:
             return True
 
     def _count_moves(self, phases: Phases) -> bool:
-        params = self._found(phases)
-        if params is None or len(self._before) != len(params):
+        params, values_before = self._found(phases), phases.values_before_step
+        if params is None or len(values_before) != len(params):
             return True
         if phases.counts.last_skipped == phases.counts.step_events:
             return False
-        moved = [_has_moved(now, before) for now, before in zip(map(_values, params), self._before, strict=True)]
+        moved = [_has_moved(now, before) for now, before in zip(map(_values, params), values_before, strict=True)]
         trained = {id(param) for group in phases.registry.groups for param in group["params"] if param.requires_grad}
         before = [dict(self._watcher.memory(each).still) for each in self._still]
         for each in self._still:
