@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -309,7 +310,9 @@ def test_the_note_of_a_run_says_until_when_how_fast_and_what_waits() -> None:
         "space pauses, + - change it"
     )
     silent = replace(run_to, since=monotonic() - 10, updated=monotonic() - 10)
-    assert noted(state, silent).startswith("this iteration has run for 10")
+    assert re.fullmatch(r"this iteration has run for 10\.\d s: space pauses behind it", noted(state, silent))
+    paused = replace(silent, stops=True)
+    assert re.fullmatch(r"this iteration has run for 10\.\d s: the run pauses behind it", noted(state, paused))
 
 
 def test_what_takes_long_is_said_after_a_moment_and_how_far_it_is() -> None:

@@ -351,6 +351,8 @@ class ScreenState:
         """Return what is said of a run, its style, and what is said where that has no room in a row."""
         if status.can.script and status.silent > SILENCE:
             silent = self._script_runs(status.silent, output)
+            if status.stops:
+                return f"{silent}: it is held at its next", "accent", f"{silent}: is held next"
             return f"{silent}: space holds it at its next", "accent", f"{silent}: space holds"
         return _run_sentences(status, goal)
 
@@ -410,7 +412,8 @@ def _run_sentences(status: Status, goal: str) -> tuple[str, str, str]:
     """Return what is said of a run, its style, and what is said where that has no room in a row."""
     if status.silent > SILENCE:
         silent = f"this iteration has run for {duration(status.silent)}"
-        return f"{silent}: space pauses behind it", "accent", f"{silent}: space pauses"
+        pauses = "the run pauses" if status.stops else "space pauses"
+        return f"{silent}: {pauses} behind it", "accent", f"{silent}: {pauses}"
     until, watched = f" until {goal}" if goal else "", ", watched" * status.watched
     if status.pace is not None:
         pace = pace_in_words(status.pace)

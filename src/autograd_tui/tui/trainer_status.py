@@ -32,6 +32,7 @@ class Status:
     progress: Progress | None = None  # of going back, or of a gradient check
     updated: float = 0.0  # when the screen got its latest update
     waiting: int = 0  # requests in the queue
+    stops: bool = False  # whether what runs is to stop behind its phase, or its iteration
     speed: float | None = None  # commands a second that a run does at most
     pace: float | None = None  # iterations a second that a run keeps to now, more and more; None at its speed
     watched: bool = False  # whether a watchpoint is armed

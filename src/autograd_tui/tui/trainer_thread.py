@@ -92,6 +92,7 @@ class TrainerThread(threading.Thread):
         return replace(
             status,
             waiting=waiting,
+            stops=self.requests.stopped,
             speed=self.speed,
             pace=self.runner.pace,
             watched=bool(session and session.watchpoints),

@@ -151,6 +151,20 @@ def test_no_row_is_longer_than_there_is_room(width: int) -> None:
             assert max(map(length, lines)) <= width
 
 
+def test_a_row_whose_name_is_cut_keeps_its_mark_and_the_end_of_its_name() -> None:
+    trace = tower(2)
+    lines = ModuleTreeView(ModuleTree(trace)).lines(TracePosition(trace), 44, 40)
+    rows = ["".join(text for text, _ in line) for line in lines]
+    assert [row[2:26].rstrip() for row in rows[1:7]] == [
+        "▾ layer2  6 operations",
+        "  ▾ layer2.1",
+        "    …lu ReluBackward0",
+        "    ▾ layer2.1.conv1",
+        "        …utionBackward0",
+        "        → weight.grad",
+    ]
+
+
 def test_arrows_choose_rows_and_enter_opens_or_runs_to_them() -> None:
     lines = ModuleTreeView(ModuleTree(tower()))
     position = TracePosition(lines.tree.trace)

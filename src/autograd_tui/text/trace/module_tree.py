@@ -144,14 +144,23 @@ class RowLabels:
         self._trace, self._leaves_room_for_marks = trace, leaves_room_for_marks
         self._lists_parameters = trace.is_by_parameter
 
-    def label(self, row: ModuleRow, *, is_open: bool = False) -> str:
-        """Return the text before a row's numbers."""
+    def label(self, row: ModuleRow, width: int | None = None, *, is_open: bool = False) -> str:
+        """Return the text before a row's numbers; in a given width the end of a name, and what stands around that."""
         indent = "  " * row.depth
         if row.key.is_operation:
-            return f"{indent}{'  ' * self._leaves_room_for_marks}{one_line(self._operation_label(row))}"
-        unit = "parameters" if self._lists_parameters else "operations"
-        mark = OPEN_MARK if is_open else CLOSED_MARK
-        return f"{indent}{mark}{one_line(row.key.path)}  {count(len(row.ops))} {unit}"
+            parts = f"{indent}{'  ' * self._leaves_room_for_marks}", one_line(self._operation_label(row)), ""
+        else:
+            unit = "parameters" if self._lists_parameters else "operations"
+            mark = OPEN_MARK if is_open else CLOSED_MARK
+            parts = f"{indent}{mark}", one_line(row.key.path), f"  {count(len(row.ops))} {unit}"
+        before, name, after = parts
+        if width is None:
+            return before + name + after
+        for end in (after, ""):
+            room = width - len(before) - len(end)
+            if room >= min(len(name), MIN_NAME):
+                return before + shorten_name(name, room) + end
+        return shorten_name(before + name, width)
 
     def _operation_label(self, row: ModuleRow) -> str:
         """Return an operation's name, after the part of its module's path that has no row of its own."""
@@ -312,7 +321,7 @@ class ModuleTreeView:
         ops = self._trace.ops[row.ops.start : min(row.ops.stop, position.index + 1)]
         is_leaf, has_cursor = row.key.is_operation, row.key == position.cursor
         is_current = is_leaf and position.index in row.ops
-        label = shorten_name(self._labels.label(row, is_open=is_open), widths.name)
+        label = self._labels.label(row, widths.name, is_open=is_open)
         name = label.lstrip()
         weight = "" if is_leaf else "strong"
         style = "now" if is_current else "accent" if has_cursor else "dim" if not ops else weight
