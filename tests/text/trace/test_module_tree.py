@@ -158,7 +158,7 @@ def test_a_row_whose_name_is_cut_keeps_its_mark_and_the_end_of_its_name() -> Non
     assert [row[2:26].rstrip() for row in rows[1:7]] == [
         "▾ layer2  6 operations",
         "  ▾ layer2.1",
-        "    …lu ReluBackward0",
+        "      …lu ReluBackward0",
         "    ▾ layer2.1.conv1",
         "        …utionBackward0",
         "        → weight.grad",
