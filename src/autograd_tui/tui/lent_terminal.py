@@ -31,9 +31,8 @@ class ScriptTerminal(Protocol):
     """A script's process with a terminal of its own, as `engine.script.script_process` starts it."""
 
     ends_with_screen: bool  # whether it is ended when the screen is left
-    on_reading: (
-        Callable[[bool], None] | None
-    )  # called on a thread, where it begins to wait for keys, and no longer does
+    # Called on a thread, with True where the script begins to wait for keys, with False where it no longer does.
+    on_reading: Callable[[bool], None] | None
 
     def write(self, keys: bytes) -> int:
         """Type keys there; return how many bytes were taken."""

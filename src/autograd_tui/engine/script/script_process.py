@@ -88,9 +88,8 @@ class ScriptProcess:
     """
 
     ends_with_screen = True
-    on_reading: Callable[[bool], None] | None = (
-        None  # called on a thread, where it begins to wait for keys, and no longer does
-    )
+    # Called on a thread, with True where the script begins to wait for keys, with False where it no longer does.
+    on_reading: Callable[[bool], None] | None = None
 
     def __init__(
         self,
