@@ -9,7 +9,7 @@ import pytest
 
 from app_screen import running
 from autograd_tui.core.capabilities import SCRIPTED
-from autograd_tui.core.command import parse
+from autograd_tui.core.command import Command, parse
 from autograd_tui.core.frame import Frame
 from autograd_tui.core.session_protocol import DeviceLoad
 from autograd_tui.core.trace import Trace
@@ -49,6 +49,20 @@ async def test_a_script_is_seen_at_its_line_with_the_present_call_marked(size: t
         assert "f b s z run to" in keys
         assert "veil" not in keys
         assert "optimizer" not in keys
+
+
+async def test_a_script_that_is_taken_back_is_said_to_go_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    busy: list[str | None] = []
+    run = HeldScript.run
+
+    def run_noted(session: HeldScript, command: Command) -> Frame:
+        busy.append(shown.app.main.trainer.status.busy)
+        return session.frame if command.goes_back else run(session, command)
+
+    monkeypatch.setattr(HeldScript, "run", run_noted)
+    async with running(script_app("gan"), (120, 40)) as shown:
+        await shown.press("space", "u")
+    assert busy == ["the script runs", "going back"]
 
 
 async def test_the_variable_of_the_optimizer_is_named_where_there_is_room() -> None:

@@ -395,7 +395,8 @@ class SessionRunner:
     def _begin_command(self, command: Command) -> None:
         """Publish that a command runs; of a script it is not known what it does until its next stop."""
         name = command.phase.value if command.phase else str(command)
-        self._publisher.begin(SCRIPT_RUNS if self._here.can.script else f"{name} runs")
+        runs = SCRIPT_RUNS if self._here.can.script else f"{name} runs"
+        self._publisher.begin("going back" if command.goes_back else runs)
 
     def _again(self, command: Command) -> Frame | None:
         """Return the frame that a command has led to from here before, which need not be a branch; None if to none."""
