@@ -330,6 +330,17 @@ def test_a_step_within_which_a_run_pauses_is_counted_for_stillness(stops_held: t
     assert any("weight has not changed" in each for each in fired[0])
 
 
+def test_a_step_within_which_frames_are_due_is_counted_for_stillness(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(script_free_run, "MAX_FRAME_SHARE", 1e9)  # frames come as often as they are asked for
+    armed = (parse_watchpoint("weight still 3"),)
+    held = firings(CLOSURES, tmp_path, armed, goal=None)
+    for every in (0.0, 0.0003, 0.001):
+        agent = led(CLOSURES, tmp_path, lambda stop, frame, every=every: GoOn(frame.index, Goal(), every, armed))
+        assert [stop.fired for stop, _ in agent.stops if stop.fired] == held
+
+
 # Where runs end, and which frames come.
 
 PLAIN = """

@@ -90,6 +90,7 @@ class Phases:
         self.event = Event("")
         self.frames = True
         self.before_step: Callable[[Phases], None] | None = None  # called before each step of a free run
+        self.follows_step = False  # whether the step that runs is followed from its beginning on, as its frame needs
         self.values_before_step: list[list[float]] = []  # of each parameter, where stillness is watched for
 
     # What the agent reads and sets.
@@ -121,7 +122,7 @@ class Phases:
             self.count_passed()
             self.passed = None
         if wanted != self._frames_wanted:
-            self._frames_wanted, self._continuous = wanted, False
+            self._frames_wanted, self._continuous, self.follows_step = wanted, False, False
             if wanted:
                 self.calls.install()
             else:
@@ -302,7 +303,8 @@ class Phases:
         self.enter("step", optimizer, frame)
         if self.before_step is not None:
             self.before_step(self)
-        if self._frames_wanted:
+        self.follows_step = self._frames_wanted
+        if self.follows_step:
             self.calls.reset()
             self.follow()
             self._reader.before_step(optimizer)
@@ -329,7 +331,7 @@ class Phases:
         self.counts.index += 1
         if not self.agent.lets_pass(self, "step"):
             self._stop(Event("step", optimizer=optimizer, skipped=skipped))
-        self.counts.held_backwards, self.values_before_step = 0, []
+        self.counts.held_backwards, self.values_before_step, self.follows_step = 0, [], False
 
     def begin_zero_grad(self, owner: Optimizer | nn.Module) -> None:
         """Look at the gradients before they are cleared."""

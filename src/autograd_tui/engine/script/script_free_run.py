@@ -275,7 +275,7 @@ class FreeRun:
             or (self._watch is not None and self._watch.may_hold(phases, name, loss))
             or (self._ends_at_loss and self._goal.has_loss(loss))
         )
-        if name == "step" and phases.before_step is not None and not (needs_frame and phases.frames):
+        if name == "step" and phases.before_step is not None and not (needs_frame and phases.follows_step):
             assert self._watch is not None
             needs_frame |= self._watch.count_moves(phases)
         if needs_frame:

@@ -123,7 +123,7 @@ class WatchFilter:
                 if params[index].numel() and (is_one or id(params[index]) in trained):
                     counts[index] = 0 if moved[index] else counts.get(index, 0) + 1
         is_near = self.is_near_stillness
-        if is_near and phases.frames:
+        if is_near and phases.follows_step:
             for each, counts in zip(self._still, before, strict=True):
                 self._watcher.memory(each).still = counts
         return is_near
