@@ -321,7 +321,7 @@ def _no_such(watchpoint: Watchpoint, names: Sequence[str], metrics: Iterable[str
 def _no_such_module(name: str, modules: Sequence[str]) -> str:
     """Return a sentence: the model has no module of this name, and what is most like it."""
     if not modules:
-        return "the modules of this model are not known, so no activation can be watched."
+        return "no module of this model is known, whose activation could be watched."
     near = None if is_pattern(name) else nearest(name, modules)
     has = f"this model has {first_few(modules)}"
     return f'there is no module "{clipped(name)}" to watch: {f"the nearest is {near}" if near else has}.'

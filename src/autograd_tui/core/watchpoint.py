@@ -180,7 +180,8 @@ def _times(number: str | None, text: str) -> int:
     if number is None:
         return DEFAULT_TIMES
     if not re.fullmatch(r"[1-9]\d{0,8}", number):
-        raise UnknownCommand(f'"{_clipped(text)}" needs whole iterations, 1 or more, as in loss rises 5.')
+        example = "loss rises 5" if text.startswith("loss rises") else "w still 5"
+        raise UnknownCommand(f'"{_clipped(text)}" needs whole iterations, from 1 to 999,999,999, as in {example}.')
     return int(number)
 
 
