@@ -337,7 +337,11 @@ def test_a_step_within_which_frames_are_due_is_counted_for_stillness(
     armed = (parse_watchpoint("weight still 3"),)
     held = firings(CLOSURES, tmp_path, armed, goal=None)
     for every in (0.0, 0.0003, 0.001):
-        agent = led(CLOSURES, tmp_path, lambda stop, frame, every=every: GoOn(frame.index, Goal(), every, armed))
+
+        def order(stop: Stop, frame: Frame, every: float = every) -> GoOn:
+            return GoOn(frame.index, Goal(), every, armed)
+
+        agent = led(CLOSURES, tmp_path, order)
         assert [stop.fired for stop, _ in agent.stops if stop.fired] == held
 
 
