@@ -63,6 +63,16 @@ def test_no_row_is_longer_than_there_is_room(width: int) -> None:
         assert max(map(length, lines)) <= width
 
 
+def test_a_long_name_is_cut_where_there_is_little_room_alone() -> None:
+    name = "binary_cross_entropy_with_logits"
+    line = line_backward()
+    assert line.forward is not None
+    ops = [replace(op, name=name if op.name == "mean" else op.name) for op in line.forward.ops]
+    trace = replace(line, forward=replace(line.forward, ops=ops))
+    assert "binary_cross_en… loss" in drawn(trace, 0)[1]
+    assert f"{name} loss" in drawn(trace, 0, width=126)[1]
+
+
 def test_what_was_raised_stands_last() -> None:
     trace = replace(line_backward(), error=AGAIN)
     assert drawn(trace, 6)[-1] == "! RuntimeError: Trying to backward through the graph a second time"

@@ -25,6 +25,7 @@ FORWARD_HEADING, BACKWARD_HEADING = "node: made for the backward", "gradient: dl
 
 MAX_NODES = 20  # of a graph that is drawn; a larger one is shown as a tree of modules
 MAX_TENSOR_NAME, MAX_NAME = 12, 16  # characters
+WIDE, MAX_WIDE_NAME = 100, 32  # columns from which on names of both kinds may be so long
 _CORNERS = {  # by its connections: up, down, left, right
     (True, False, True, False): "╯",
     (True, False, False, True): "╰",
@@ -56,9 +57,15 @@ class GraphView:
         self._edge_lines = draw_edges([row.edges for row in self.rows], [row.mark for row in self.rows])
         widest = max((len(row) for row, _ in self._edge_lines), default=0)
         self._edge_cells = [f"{row:<{widest}} " for row, _ in self._edge_lines]
-        tensors = [shorten_name(one_line(row.tensor), MAX_TENSOR_NAME) for row in self.rows]
-        self._name_cells, self._tensor_cells = _pad(map(_short_name, self.rows)), _pad(tensors)
+        self._set_width(0)
         self._digits = len(str(len(trace.ops)))
+
+    def _set_width(self, width: int) -> None:
+        """Write the names for a drawing in so many columns."""
+        limit, tensor_limit = (MAX_WIDE_NAME, MAX_WIDE_NAME) if width >= WIDE else (MAX_NAME, MAX_TENSOR_NAME)
+        self._name_cells = _pad(_short_name(row, limit) for row in self.rows)
+        self._tensor_cells = _pad(shorten_name(one_line(row.tensor), tensor_limit) for row in self.rows)
+        self._width = width
 
     def rows_wanted(self) -> int:
         """Return the height that shows everything: all rows, a heading and the error."""
@@ -77,6 +84,8 @@ class GraphView:
 
     def lines(self, position: TracePosition, width: int, height: int) -> list[Line]:
         """Draw as many rows as fit, always with those of the current operation."""
+        if width != self._width:
+            self._set_width(width)
         current = self.current_rows(position)
         indent = self._digits + 3 + len(self._edge_cells[0]) + len(self._name_cells[0]) + len(self._tensor_cells[0])
         room = width - indent
@@ -128,12 +137,12 @@ class GraphView:
         ]
 
 
-def _short_name(row: GraphRow) -> str:
+def _short_name(row: GraphRow, limit: int) -> str:
     """Shorten a name: an operation's at its end, a leaf's at its beginning."""
     name = one_line(row.name)
-    if len(name) <= MAX_NAME:
+    if len(name) <= limit:
         return name
-    return f"{name[: MAX_NAME - 1]}…" if row.edges else shorten_name(name, MAX_NAME)
+    return f"{name[: limit - 1]}…" if row.edges else shorten_name(name, limit)
 
 
 def _pad(texts: Iterable[str]) -> list[str]:
