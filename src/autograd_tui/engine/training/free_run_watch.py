@@ -262,14 +262,15 @@ class FreeRunWatch:
         if isinstance(prediction, Tensor) and (prediction.is_floating_point() or prediction.is_complex()):
             if type(prediction) not in PLAIN or prediction.layout is not torch.strided:
                 raise TypeError("no plain tensor")
-            prediction = as_real_floats(prediction.detach())
+            if prediction.is_complex():
+                prediction = as_real_floats(prediction)
             if self._is_on_host and prediction.dim() == 1 and prediction.numel() <= MAX_LISTED_VALUES:
                 if math.isnan(sum(prediction.tolist())):
                     self._note()
                 return
             if not in_memory(prediction):
                 raise TypeError("no values")
-            self._judge(prediction.sum(), is_no_nan)
+            self._judge(prediction.detach().sum(), is_no_nan)
 
     @torch.no_grad()
     def _look_at_buffers(self) -> None:
