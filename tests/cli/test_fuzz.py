@@ -8,11 +8,11 @@ from fuzz import run
 
 @pytest.mark.usefixtures("capfd")
 def test_what_nobody_would_type_ends_in_order() -> None:
-    assert run(0, 40) == 0
+    assert run(0, 40 if suite_options.LONG else 20) == 0
 
 
 def test_what_no_scenario_would_return_ends_in_order() -> None:
-    assert run(0, 50, "returns") == 0
+    assert run(0, 50 if suite_options.LONG else 25, "returns") == 0
 
 
 @pytest.mark.usefixtures("capfd")
@@ -27,7 +27,7 @@ def test_journals_that_no_run_would_write_are_read_as_far_as_they_go() -> None:
 
 @pytest.mark.usefixtures("capfd")
 def test_files_of_frames_that_no_leader_would_write_are_followed_as_far_as_they_go() -> None:
-    assert run(0, 100 if suite_options.LONG else 40, "frames") == 0
+    assert run(0, 100 if suite_options.LONG else 20, "frames") == 0
 
 
 @pytest.mark.usefixtures("capfd")

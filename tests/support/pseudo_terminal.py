@@ -25,11 +25,27 @@ from fork_server import READ_AT_THE_START, Process
 PROGRAM = (sys.executable, "-m", "autograd_tui")
 # The same beside a shell, which keeps the terminal open when the program has ended.
 IN_A_SHELL = ("sh", "-c", '"$0" "$@"; echo "ended with $?"; read line', *PROGRAM)
+QUICK_LOAD_SECONDS = 0.2  # between two looks at the memory in use, in `QUICK_LOOKS`
 READ_LATER = "PYTHONBREAKPOINT"  # at each `breakpoint()`
 MAX_IDLE_WORK = 2  # ticks of the processor: to look at the memory in use takes a part of one
 MAX_READ = 1 << 16  # bytes, for who looks at the screen while it is written on and on
 OPEN, CLOSED = b"\x1b[?1049h", b"\x1b[?1049l"  # the alternate screen
 PATIENCE = 90  # seconds; a test that waits so long has failed
+
+
+def with_seconds(constant: str, seconds: float) -> tuple[str, ...]:
+    """Return the program with other seconds for a constant of a module of `tui`, which a test would wait for."""
+    module, _, name = constant.partition(".")
+    text = f"""
+from autograd_tui.cli import main
+from autograd_tui.tui import {module}
+{module}.{name} = {seconds}
+raise SystemExit(main())
+"""
+    return sys.executable, "-c", text
+
+
+QUICK_LOOKS = with_seconds("trainer_thread.LOAD_SECONDS", QUICK_LOAD_SECONDS)
 
 
 class Terminal:

@@ -9,7 +9,7 @@ import pytest
 from textual.binding import Binding, BindingType
 
 from autograd_tui.tui.keys import INSIDE_KEYS, KEYS
-from pseudo_terminal import Terminal, terminal
+from pseudo_terminal import Terminal, terminal, with_seconds
 
 SENT = {  # what a terminal sends for a key that is no character
     "space": " ",
@@ -202,7 +202,8 @@ def type_and_look(shown: Terminal, row: Row) -> None:
 
 def test_each_key_does_on_screen_what_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)  # where `e` writes its picture
-    with terminal("linear") as shown:
+    program = with_seconds("session_screen.READ_SECONDS", 0.1)  # or two rows would wait until a note has been read
+    with terminal("linear", program=program) as shown:
         shown.wait_for("frame 0 of 0")
         for row in ROWS:
             type_and_look(shown, row)

@@ -13,7 +13,7 @@ from time import monotonic
 import pytest
 
 from hostile_scenarios import write
-from pseudo_terminal import IN_A_SHELL, OPEN, PATIENCE, Terminal, terminal
+from pseudo_terminal import IN_A_SHELL, OPEN, PATIENCE, Terminal, terminal, with_seconds
 from random_input import check_modes
 from suite_options import LONG
 
@@ -144,7 +144,8 @@ c.pthread_mutex_lock(mutex)
 pathlib.Path({str(folder / "begun")!r}).touch()
 c.pthread_mutex_lock(mutex)
 """
-    with terminal("linear", PYTHONPATH=torch_that(folder, does)) as shown:
+    program = with_seconds("terminal_watchdog.GRACE", 1.0)
+    with terminal("linear", program=program, PYTHONPATH=torch_that(folder, does)) as shown:
         shown.wait((folder / "begun").exists, "the lock that nobody releases")
         yield shown
 

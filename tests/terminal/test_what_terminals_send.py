@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from pseudo_terminal import Terminal, terminal
+from pseudo_terminal import QUICK_LOAD_SECONDS, QUICK_LOOKS, Terminal, terminal
 
 PASTE = "\x1b[200~{}\x1b[201~"  # as terminals mark it since Textual asks for that
 LINES = "fbsz\nlr=0.5\nfb\n"
@@ -13,7 +13,7 @@ LINES = "fbsz\nlr=0.5\nfb\n"
 def command_line(shown: Terminal) -> str:
     """Leave, and give the line that says what has been run."""
     shown.type("\x1b")  # the prompt, where it is open
-    shown.wait_until_quiet()
+    shown.wait_until_quiet(2.5 * QUICK_LOAD_SECONDS)
     shown.type("q")
     said = shown.end()
     assert shown.exit_code == 0
@@ -21,7 +21,7 @@ def command_line(shown: Terminal) -> str:
 
 
 def test_lines_pasted_into_the_screen_run_nothing() -> None:
-    with terminal("linear") as shown:
+    with terminal("linear", program=QUICK_LOOKS) as shown:
         shown.wait_for("frame 0 of 0")
         shown.type(PASTE.format(LINES) + "f")
         shown.wait_for("frame 1 of 1")
@@ -29,7 +29,7 @@ def test_lines_pasted_into_the_screen_run_nothing() -> None:
 
 
 def test_of_lines_pasted_into_the_prompt_the_first_waits_for_enter() -> None:
-    with terminal("linear") as shown:
+    with terminal("linear", program=QUICK_LOOKS) as shown:
         shown.wait_for("frame 0 of 0")
         shown.type(":" + PASTE.format(LINES))
         shown.wait_for(":fbsz")
@@ -64,7 +64,8 @@ REPORTS = {
 
 
 def test_reports_and_keys_without_a_use_run_nothing_and_the_next_key_is_heard() -> None:
-    with terminal("linear", COLUMNS="9999", LINES="9999") as shown:  # which are another terminal's, and left alone
+    # The size is that of another terminal, and left alone.
+    with terminal("linear", program=QUICK_LOOKS, COLUMNS="9999", LINES="9999") as shown:
         shown.wait_for("frame 0 of 0")
         for place, (name, sent) in enumerate(REPORTS.items(), start=1):
             shown.type(sent + "F")
@@ -73,7 +74,7 @@ def test_reports_and_keys_without_a_use_run_nothing_and_the_next_key_is_heard() 
 
 
 def test_of_keys_that_come_faster_than_they_can_run_a_part_is_run_and_the_rest_is_counted() -> None:
-    with terminal("linear") as shown:
+    with terminal("linear", program=QUICK_LOOKS) as shown:
         shown.wait_for("frame 0 of 0")
         shown.type("fz" * 8000)  # of which each can run, whatever was dropped before it
         shown.wait_for("came faster than they could run, and were dropped")

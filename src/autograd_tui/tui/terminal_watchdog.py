@@ -50,7 +50,8 @@ class TerminalWatchdog:
         if not (hasattr(os, "register_at_fork") and sys.executable):
             return
         reading, self._pipe = os.pipe()
-        words = [sys.executable, "-I", "-S", __file__, str(reading), str(os.getpid()), _in_json(termios.tcgetattr(0))]
+        modes = _in_json(termios.tcgetattr(0))
+        words = [sys.executable, "-I", "-S", __file__, str(reading), str(os.getpid()), modes, str(GRACE)]
         with suppress(OSError):  # there are too many processes
             if not (between := os.fork()):
                 try:
@@ -120,8 +121,8 @@ def makes_signals() -> bool:
 class _Watch:
     """What that process does: it sleeps until a key is pressed, a signal comes, or the program is gone."""
 
-    def __init__(self, pipe: int, program: int, modes: list[Any]) -> None:
-        self._pipe, self._program = pipe, program
+    def __init__(self, pipe: int, program: int, modes: list[Any], grace: float) -> None:
+        self._pipe, self._program, self._grace = pipe, program, grace
         self._modes = modes  # those before the screen's
         self._unanswered: float | None = None  # since when a signal is
         self._queued = 0  # bytes that nobody has read, at the last look
@@ -143,12 +144,12 @@ class _Watch:
                 if not data or LEFT in data:
                     return
                 if LEAVING in data:
-                    self._unread = GRACE
+                    self._unread = self._grace
                 if HEARD in data:
                     self._unanswered = None
                 elif data.strip(LEAVING):  # a signal, in faulthandler's words
                     self._unanswered = self._unanswered or monotonic()
-            elif self._unanswered is not None and monotonic() - self._unanswered > GRACE:
+            elif self._unanswered is not None and monotonic() - self._unanswered > self._grace:
                 self._end()
             self._look(_queued() or (0 in ready))
 
@@ -229,14 +230,14 @@ def _in_json(modes: list[Any]) -> str:
     return json.dumps([*modes[:6], [each if isinstance(each, int) else ord(each) for each in modes[6]]])
 
 
-def _main(pipe: str, program: str, modes: str) -> None:
+def _main(pipe: str, program: str, modes: str, grace: str) -> None:
     """Watch, with nothing open but the terminal and the pipe."""
     os.dup2(os.open(os.devnull, os.O_RDWR), 1)
     for each in map(int, os.listdir("/dev/fd")):
         if each > 2 and each != int(pipe):
             with suppress(OSError):
                 os.close(each)
-    _Watch(int(pipe), int(program), json.loads(modes)).watch()
+    _Watch(int(pipe), int(program), json.loads(modes), float(grace)).watch()
 
 
 if __name__ == "__main__":

@@ -8,4 +8,4 @@ from command_machine import Machine
 from suite_options import search
 
 TestMachine = Machine.TestCase
-TestMachine.settings = settings(search(20), stateful_step_count=30, suppress_health_check=[HealthCheck.too_slow])
+TestMachine.settings = settings(search(10), stateful_step_count=30, suppress_health_check=[HealthCheck.too_slow])

@@ -160,7 +160,7 @@ def opened(model: str, fault: Fault, *, many: bool, **options: Any) -> Session:
     return open_with_many_checkpoints(made, **options) if many else open_session(made, **options)
 
 
-@examples(25)
+@examples(12)
 @given(
     model=st.sampled_from(list(MODELS)),
     fault=st.builds(Fault, st.sampled_from(FAULTS), st.integers(1, ITERATIONS), st.sampled_from([1, 1, 2, 6])),

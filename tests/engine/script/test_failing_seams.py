@@ -19,7 +19,7 @@ from autograd_tui.engine.script.script_frames import ScriptFrames
 ScriptFrames.read = None
 model = torch.nn.Linear(1, 1)
 model(torch.ones(1)).sum().backward()
-time.sleep(2)
+time.sleep(1)
 print("after", model.weight.grad.item())
 raise SystemExit(3)
 """
@@ -56,7 +56,7 @@ def test_a_script_that_went_on_unseen_is_said_to_have_ended_once_it_has_and_not_
     tmp_path: Path, breaks: str
 ) -> None:
     script = tmp_path / "train.py"
-    script.write_text(LOOP.format(breaks=breaks, waits="time.sleep(1)"), encoding="utf-8")
+    script.write_text(LOOP.format(breaks=breaks, waits="time.sleep(2 * (number == 2))"), encoding="utf-8")
     session = ScriptSession((str(script),), on_output=bytearray().extend)
     try:
         with pytest.raises(Refused, match=r"train\.py goes on as under plain Python.*; frame 4 is the last one drawn"):

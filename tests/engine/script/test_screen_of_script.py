@@ -19,7 +19,7 @@ while True:
     optimizer.zero_grad()
     loss = (model(x) - y).pow(2).mean() + 1e-9 * i
     i += 1
-    if i == 12_000:
+    if i == 4_000:
         loss = loss / 0
     loss.backward()
     optimizer.step()
@@ -111,7 +111,7 @@ def test_the_screen_leads_a_free_run_and_imports_no_torch(tmp_path: Path) -> Non
         "run 100": [425, 106, "z"],
         "paused": True,
         "goes on": 1,
-        "fired": [4 * 12_000 - 2, 12_000, "f"],
+        "fired": [4 * 4_000 - 2, 4_000, "f"],
         "losses": True,
         "torch": False,
     }
