@@ -19,6 +19,7 @@ from autograd_tui.core.history import History
 from autograd_tui.core.phase_order import Goal
 from autograd_tui.engine.replay.timeline import Timeline
 from autograd_tui.engine.session import Session
+from autograd_tui.tui import requests, session_screen
 from autograd_tui.tui.requests import Look, RequestQueue, Train
 from autograd_tui.tui.trace_screen import TraceScreen
 from autograd_tui.tui.trainer_thread import GRACE_SECONDS
@@ -285,3 +286,15 @@ async def test_keys_of_the_same_burst_leave_the_note_of_those_that_were_dropped(
         assert "dropped" not in shown.note
         shown.app.say_dropped(1)
         assert shown.note == "1 key came faster than it could run, and was dropped"
+
+
+async def test_keys_for_which_no_room_is_left_are_counted_with_those_that_were_dropped(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with screen() as shown:
+        shown.app.say_dropped(5)
+        for module in (requests, session_screen):
+            monkeypatch.setattr(module, "MAX_WAITING", 0)
+        await shown.press("f", "b")
+        assert shown.note == "7 keys came faster than they could run, and were dropped"
+        assert shown.session.frame.index == 0

@@ -226,6 +226,10 @@ class AutogradApp(ReadableApp):
         self.main.state.dropped_keys = note
         self.main.say(note)
 
+    def on_session_screen_dropped(self) -> None:
+        """Count a key with those of its burst that the terminal's driver has not handed on."""
+        self.say_dropped(1)
+
     def say_warning(self, sentence: str) -> None:
         """Show a sentence on the main screen."""
         from autograd_tui.tui.screen_state import Note

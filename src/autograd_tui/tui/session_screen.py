@@ -70,6 +70,9 @@ class SessionScreen(SizedScreen, CachedRows):
         self._said = 0.0  # when an answer was shown last; 0 where it has been taken away
         self._was_asked_early = False  # by keys, before there was a session
 
+    class Dropped(Message):
+        """A key had nothing done, since too much waits."""
+
     class Failed(Message):
         """The session could not be opened, or met a bug of ours."""
 
@@ -93,10 +96,10 @@ class SessionScreen(SizedScreen, CachedRows):
         request.in_sight = self.state.run_in_sight
         taken = self.trainer.requests.put(request)
         self._was_asked_early |= taken and self.state.latest is None
-        if not taken:
-            full = len(self.trainer.requests) >= MAX_WAITING
-            wait = f"{MAX_WAITING:,} commands wait" if full else "that key is held down: eight of it wait"
-            self.say(Note(f"{wait} already", "warn"))
+        if not taken and len(self.trainer.requests) >= MAX_WAITING:
+            self.post_message(self.Dropped())
+        elif not taken:
+            self.say(Note("that key is held down: eight of it wait already", "warn"))
         self.watch_the_clock()
         return taken
 
